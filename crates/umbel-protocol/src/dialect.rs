@@ -1,0 +1,171 @@
+//! The dialects: how one message becomes the frames of each client protocol.
+
+use crate::websocket::{self, Opcode};
+use crate::{Message, PayloadKind, Topic, json, sse};
+
+/// A client wire protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Dialect {
+    /// WebSocket; each frame is one payload.
+    Plain,
+    /// WebSocket; text frames of JSON objects ([`crate::json`]).
+    Json,
+    /// Server-sent events over HTTP.
+    Sse,
+}
+
+impl Dialect {
+    /// How many there are.
+    pub const COUNT: usize = 3;
+
+    /// All of them, in the order of [`Dialect::index`].
+    pub const ALL: [Self; Self::COUNT] = [Self::Plain, Self::Json, Self::Sse];
+
+    /// A place in arrays of [`Dialect::COUNT`].
+    pub fn index(self) -> usize {
+        self as usize
+    }
+
+    /// Appends `message` as one frame of this dialect, framing included.
+    ///
+    /// HOT PATH: runs once per message, worker and dialect in use, never per session.
+    pub fn write_message(self, out: &mut Vec<u8>, message: &Message) {
+        match self {
+            Self::Plain => websocket::write_frame(
+                out,
+                plain_opcode(message.payload.kind()),
+                message.payload.bytes(),
+            ),
+            Self::Json => json::write_message(out, message),
+            Self::Sse => sse::write_message(out, message),
+        }
+    }
+
+    /// Appends what tells a session of a gap. Plain frames can't carry it: nothing is appended,
+    /// and the gap is only counted.
+    pub fn write_gap(self, out: &mut Vec<u8>, topic: &Topic, reason: GapReason) {
+        match self {
+            Self::Plain => {}
+            Self::Json => json::write_gap(out, topic, reason),
+            Self::Sse => sse::write_gap(out, topic, reason),
+        }
+    }
+}
+
+fn plain_opcode(kind: PayloadKind) -> Opcode {
+    match kind {
+        PayloadKind::Text | PayloadKind::Json => Opcode::Text,
+        PayloadKind::Binary => Opcode::Binary,
+    }
+}
+
+/// Why a session can't be given messages of a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum GapReason {
+    /// The subscription fell behind by more than its budget and the topic's policy dropped what
+    /// was oldest.
+    Slow,
+}
+
+impl GapReason {
+    /// The reason as clients and metrics see it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Slow => "slow",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{EventName, MessageId, Payload, Timestamp};
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn message(payload: Payload) -> Message {
+        Message {
+            topic: Topic::new("a/b:c").unwrap(),
+            payload,
+            event: None,
+            published: Timestamp(1_700_000_000_123_456),
+            origin: None,
+            id: None,
+        }
+    }
+
+    fn json_body(message: &Message) -> String {
+        let mut out = Vec::new();
+        Dialect::Json.write_message(&mut out, message);
+        assert_eq!(out[0], 0x81);
+        let header = if out[1] < 126 { 2 } else { 4 };
+        String::from_utf8(out.split_off(header)).unwrap()
+    }
+
+    #[test]
+    fn plain_frames_are_the_payload_with_the_opcode_of_its_kind() {
+        let frame = |payload| {
+            let mut out = Vec::new();
+            Dialect::Plain.write_message(&mut out, &message(payload));
+            out
+        };
+        assert_eq!(frame(Payload::text("hi".into())), b"\x81\x02hi");
+        assert_eq!(frame(Payload::sniffed("[1]".into())), b"\x81\x03[1]");
+        assert_eq!(frame(Payload::binary(&b"\0"[..])), b"\x82\x01\0");
+        assert_eq!(
+            frame(Payload::binary(&b""[..])),
+            b"\x82\x00",
+            "an empty binary frame stays binary"
+        );
+    }
+
+    #[test]
+    fn a_json_frame_carries_the_payload_by_its_kind() {
+        let data = Payload::sniffed("{\"a\":\n[1.0,\r\n2]}".into());
+        assert_eq!(
+            json_body(&message(data)),
+            r#"{"op":"message","topic":"a/b:c","time":1700000000123,"data":{"a": [1.0,  2]}}"#
+        );
+        let mut text = message(Payload::text("a\n\"b\"".into()));
+        text.event = Some(EventName::new("t\"").unwrap());
+        text.id = Some(MessageId { epoch: 1, offset: 2 });
+        assert_eq!(
+            json_body(&text),
+            r#"{"op":"message","topic":"a/b:c","message_id":"0000000000000001-2","event":"t\"","time":1700000000123,"text":"a\n\"b\""}"#,
+        );
+        assert_eq!(
+            json_body(&message(Payload::binary(&b"\xff\0"[..]))),
+            r#"{"op":"message","topic":"a/b:c","time":1700000000123,"base64":"/wA="}"#
+        );
+    }
+
+    #[test]
+    fn a_gap_is_told_where_the_dialect_can() {
+        let topic = Topic::new("a").unwrap();
+        let gap = |dialect: Dialect| {
+            let mut out = Vec::new();
+            dialect.write_gap(&mut out, &topic, GapReason::Slow);
+            String::from_utf8_lossy(&out).into_owned()
+        };
+        assert_eq!(gap(Dialect::Plain), "");
+        assert!(gap(Dialect::Json).ends_with(r#"{"op":"gap","topic":"a","reason":"slow"}"#));
+        assert!(gap(Dialect::Sse).starts_with("event: umbel.gap\n"));
+    }
+
+    proptest! {
+        #[test]
+        fn a_json_frame_is_one_line_of_json_that_gives_the_payload_back(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let payload = Payload::sniffed(bytes.into());
+            let body = json_body(&message(payload.clone()));
+            prop_assert!(!body.contains(['\n', '\r']));
+            let value: serde_json::Value = serde_json::from_str(&body).unwrap();
+            match payload.kind() {
+                PayloadKind::Text => prop_assert_eq!(&value["text"], &json!(payload.as_str().unwrap())),
+                PayloadKind::Json => prop_assert_eq!(&value["data"], &serde_json::from_slice::<serde_json::Value>(payload.bytes()).unwrap()),
+                PayloadKind::Binary => prop_assert!(value["base64"].is_string()),
+            }
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! What Umbel's parts and its clients agree on: topics, messages and the dialects that carry them.
+//!
+//! This crate is pure. It does no I/O, reads no clock, knows neither tokio nor sockets nor a
+//! broker, so that every rule of the wire is tested as a function from bytes to bytes.
+//!
+//! - [`Topic`] and [`TopicPattern`]: what clients name and what the operator's rules match.
+//! - [`Message`], [`Payload`], [`EventName`], [`MessageId`]: what is published.
+//! - [`Dialect`]: how a message becomes frames for plain WebSocket, JSON WebSocket and SSE.
+//! - [`json`]: the commands and replies of the JSON dialect.
+//! - [`publish`]: the body of `POST /publish`.
+//! - [`websocket`] and [`sse`]: the framing that we emit.
+
+mod dialect;
+mod fields;
+pub mod json;
+mod message;
+mod payload;
+pub mod publish;
+pub mod sse;
+mod topic;
+pub mod websocket;
+
+pub use dialect::{Dialect, GapReason};
+pub use message::{
+    Delivery, EventName, EventNameError, Message, MessageId, ParseMessageIdError,
+    ParseSessionIdError, SessionId, Timestamp,
+};
+pub use payload::{Payload, PayloadError, PayloadKind};
+pub use topic::{Topic, TopicError, TopicPattern, TopicPatternError, topics_in_path};

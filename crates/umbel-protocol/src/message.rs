@@ -1,0 +1,267 @@
+//! A message: a payload with what its publisher and the broker said about it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::{Payload, Topic};
+
+/// What is published, carried by the broker and fanned out. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Where it was published.
+    pub topic: Topic,
+    /// What it carries.
+    pub payload: Payload,
+    /// The name of the event, if the publisher gave one.
+    pub event: Option<EventName>,
+    /// When it was published, by the publishing node's clock.
+    pub published: Timestamp,
+    /// The session that shall not hear it: set only when echo is off.
+    pub origin: Option<SessionId>,
+    /// Its place in the topic's history; absent on topics that are live only.
+    pub id: Option<MessageId>,
+}
+
+/// A message on its way through a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    /// What was published.
+    pub message: Message,
+    /// When the node received it, in microseconds of the node's own clock, which only its
+    /// differences are taken of.
+    pub received: u64,
+}
+
+/// Microseconds since the Unix epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Timestamp(pub u64);
+
+impl Timestamp {
+    /// Milliseconds since the Unix epoch, as clients get it.
+    pub fn as_millis(self) -> u64 {
+        self.0 / 1000
+    }
+}
+
+/// Names one session within a cluster of nodes. Written as 16 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SessionId(pub u64);
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SessionId({self})")
+    }
+}
+
+impl std::str::FromStr for SessionId {
+    type Err = ParseSessionIdError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        parse_hex_16(text).map(Self).ok_or(ParseSessionIdError)
+    }
+}
+
+/// A session id that isn't 16 lower-case hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ParseSessionIdError;
+
+impl fmt::Display for ParseSessionIdError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("session id is not 16 hexadecimal digits")
+    }
+}
+
+impl std::error::Error for ParseSessionIdError {}
+
+/// The place of a message in its topic's history, written `<epoch>-<offset>`.
+///
+/// The epoch, 16 hexadecimal digits, is one life of the topic's offsets; the offset counts the
+/// messages of that life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct MessageId {
+    /// One life of the topic's offsets.
+    pub epoch: u64,
+    /// Counts the messages of the topic.
+    pub offset: u64,
+}
+
+impl fmt::Display for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}-{}", self.epoch, self.offset)
+    }
+}
+
+/// A message id that isn't `<16 hexadecimal digits>-<decimal offset>`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ParseMessageIdError;
+
+impl fmt::Display for ParseMessageIdError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("message id is not <16 hexadecimal digits>-<offset>")
+    }
+}
+
+impl std::error::Error for ParseMessageIdError {}
+
+impl std::str::FromStr for MessageId {
+    type Err = ParseMessageIdError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (epoch, offset) = text.split_once('-').ok_or(ParseMessageIdError)?;
+        // One spelling per id: no sign, no leading zeros.
+        let canonical = offset == "0" || !offset.starts_with(['0', '+']);
+        match (parse_hex_16(epoch), offset.parse()) {
+            (Some(epoch), Ok(offset)) if canonical => Ok(Self { epoch, offset }),
+            _ => Err(ParseMessageIdError),
+        }
+    }
+}
+
+fn parse_hex_16(text: &str) -> Option<u64> {
+    let digits = text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    if text.len() != 16 || !digits {
+        return None;
+    }
+    u64::from_str_radix(text, 16).ok()
+}
+
+/// The name of an event: 1 to 128 bytes of UTF-8 without CR, LF and NUL, not beginning with
+/// `umbel.`, which names what Umbel itself has to say.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct EventName(Arc<str>);
+
+impl EventName {
+    /// The longest name, in bytes.
+    pub const MAX_BYTES: usize = 128;
+
+    /// Checks a name and takes a copy of it.
+    pub fn new(name: &str) -> Result<Self, EventNameError> {
+        match name {
+            "" => Err(EventNameError::Empty),
+            _ if name.len() > Self::MAX_BYTES => Err(EventNameError::TooLong { bytes: name.len() }),
+            _ if name.starts_with("umbel.") => Err(EventNameError::Reserved),
+            _ => match name.bytes().position(|b| matches!(b, b'\r' | b'\n' | b'\0')) {
+                Some(at) => Err(EventNameError::ControlByte { byte: name.as_bytes()[at], at }),
+                None => Ok(Self(name.into())),
+            },
+        }
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Why an event name was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EventNameError {
+    /// It has no bytes.
+    Empty,
+    /// It has more than [`EventName::MAX_BYTES`].
+    TooLong {
+        /// How many it has.
+        bytes: usize,
+    },
+    /// It begins with `umbel.`.
+    Reserved,
+    /// It has a CR, LF or NUL, which would break an SSE stream.
+    ControlByte {
+        /// Which one.
+        byte: u8,
+        /// Where it stands.
+        at: usize,
+    },
+}
+
+impl fmt::Display for EventNameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("event name is empty"),
+            Self::TooLong { bytes } => write!(
+                f,
+                "event name is {bytes} bytes, at most {} are allowed",
+                EventName::MAX_BYTES
+            ),
+            Self::Reserved => f.write_str("event names that begin with `umbel.` are reserved"),
+            Self::ControlByte { byte, at } => {
+                write!(
+                    f,
+                    "event name has '{}' at byte {at}, CR, LF and NUL are not allowed",
+                    byte.escape_ascii()
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for EventNameError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn event_names_that_would_break_a_stream_are_refused() {
+        for (name, reason) in [
+            ("", "event name is empty"),
+            ("umbel.gap", "event names that begin with `umbel.` are reserved"),
+            ("a\nb", "event name has '\\n' at byte 1, CR, LF and NUL are not allowed"),
+            ("a\rb", "event name has '\\r' at byte 1, CR, LF and NUL are not allowed"),
+            ("\0", "event name has '\\x00' at byte 0, CR, LF and NUL are not allowed"),
+        ] {
+            assert_eq!(EventName::new(name).unwrap_err().to_string(), reason);
+        }
+        assert_eq!(
+            EventName::new(&"e".repeat(129)).unwrap_err().to_string(),
+            "event name is 129 bytes, at most 128 are allowed"
+        );
+        assert!(EventName::new("gr\u{fc}n: 1").is_ok());
+        assert!(EventName::new("umbelliferous").is_ok());
+    }
+
+    #[test]
+    fn an_id_has_one_spelling() {
+        let id = MessageId { epoch: 0xab, offset: 7 };
+        assert_eq!(id.to_string(), "00000000000000ab-7");
+        for bad in [
+            "",
+            "-",
+            "ab-7",
+            "00000000000000AB-7",
+            "00000000000000ab-",
+            "00000000000000ab-07",
+            "00000000000000ab-+7",
+            "00000000000000ab--7",
+            "00000000000000ab-18446744073709551616",
+            "0000000000000+ab-7",
+        ] {
+            assert_eq!(bad.parse::<MessageId>(), Err(ParseMessageIdError), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn ids_round_trip(epoch: u64, offset: u64) {
+            let id = MessageId { epoch, offset };
+            prop_assert_eq!(id.to_string().parse(), Ok(id));
+            let session = SessionId(epoch);
+            prop_assert_eq!(session.to_string().parse(), Ok(session));
+        }
+
+        #[test]
+        fn parsing_ids_never_panics(text in ".{0,40}") {
+            let _ = text.parse::<MessageId>();
+            let _ = text.parse::<SessionId>();
+            let _ = EventName::new(&text);
+        }
+    }
+}
