@@ -1,0 +1,547 @@
+//! The hub: topics, subscriptions and sessions of one worker.
+
+use std::collections::{HashMap, VecDeque};
+
+use slab::Slab;
+use umbel_protocol::{Delivery, Dialect, SessionId, Topic};
+
+use crate::keys::{SessionKey, SubscriptionKey, TopicKey};
+use crate::lane::TopicState;
+use crate::log::Log;
+use crate::session::{Session, Subscription};
+use crate::tally::Skipped;
+use crate::{OnSlow, Pending, Tally};
+
+/// Topics, subscriptions and sessions of one worker. `S` is what the caller keeps per session.
+#[derive(Debug)]
+pub struct Hub<S> {
+    pub(crate) behind_bytes: usize,
+    names: HashMap<Topic, TopicKey>,
+    pub(crate) topics: Slab<TopicState>,
+    pub(crate) subscriptions: Slab<Subscription>,
+    pub(crate) sessions: Slab<Session<S>>,
+    due: VecDeque<SessionKey>,
+    /// Lanes that the batch at hand has appended to.
+    touched: Vec<(TopicKey, Dialect)>,
+    /// Empty logs with their allocations, for the next topics that need one. Boxed as the lanes
+    /// have them: a quiet lane is small, and a log moves by its pointer.
+    #[allow(clippy::vec_box)]
+    spare: Vec<Box<Log>>,
+    pub(crate) tally: Tally,
+}
+
+/// How many empty logs are kept. A batch seldom touches more topics whose sessions can't be
+/// written at once; each holds at most 64 KiB.
+const SPARE_LOGS: usize = 64;
+
+/// A topic is held from now on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subscribed {
+    /// Whether it is the first subscription of this topic in the hub.
+    pub first: bool,
+}
+
+/// A topic isn't held any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unsubscribed {
+    /// Whether it was the last subscription of this topic in the hub.
+    pub last: bool,
+}
+
+/// The session holds the topic already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AlreadySubscribed;
+
+/// The session doesn't hold the topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotSubscribed;
+
+impl<S> Hub<S> {
+    /// An empty hub. `behind_bytes` is how far behind a subscription, and all of a session
+    /// together, may be before the topic's [`OnSlow`] applies.
+    pub fn new(behind_bytes: usize) -> Self {
+        Self {
+            behind_bytes,
+            names: HashMap::new(),
+            topics: Slab::new(),
+            subscriptions: Slab::new(),
+            sessions: Slab::new(),
+            due: VecDeque::new(),
+            touched: Vec::new(),
+            spare: Vec::new(),
+            tally: Tally::default(),
+        }
+    }
+
+    /// Adds a session that holds nothing yet.
+    pub fn open(&mut self, id: SessionId, dialect: Dialect, data: S) -> SessionKey {
+        SessionKey::new(self.sessions.insert(Session::new(id, dialect, data)))
+    }
+
+    /// Removes a session with all that it holds and gives back what the caller attached.
+    ///
+    /// `left` is called for each topic of which the hub now has no subscription.
+    pub fn close(&mut self, session: SessionKey, left: impl FnMut(&Topic)) -> S {
+        self.leave_all(session, left);
+        self.sessions.remove(session.index()).data
+    }
+
+    /// Ends all subscriptions of a session but lets what was begun be finished: the rest of a
+    /// frame partly written stays to be written, before any control frame.
+    pub fn leave_all(&mut self, session: SessionKey, mut left: impl FnMut(&Topic)) {
+        // First what is due, in the order of its list, where each is found at once.
+        while let Some(first) = self.sessions[session.index()].first_due {
+            self.skip_rest(session, first);
+        }
+        let held = std::mem::take(&mut self.sessions[session.index()].subscriptions);
+        for (topic, subscription) in held {
+            let name = self.end_subscription(session, topic, subscription);
+            if let Some(name) = name {
+                left(&name);
+            }
+        }
+    }
+
+    /// Lets a session hold a topic, from the next message on.
+    pub fn subscribe(
+        &mut self,
+        session: SessionKey,
+        name: &Topic,
+        on_slow: OnSlow,
+    ) -> Result<Subscribed, AlreadySubscribed> {
+        let topic = match self.names.get(name) {
+            Some(&topic) => topic,
+            None => self.add_topic(name, on_slow),
+        };
+        let first = self.topics[topic.index()].is_empty();
+        let held = &self.sessions[session.index()].subscriptions;
+        let Err(slot) = held.binary_search_by_key(&topic, |held| held.0) else {
+            return Err(AlreadySubscribed);
+        };
+        let subscription = self.add_subscription(session, topic);
+        self.sessions[session.index()].subscriptions.insert(slot, (topic, subscription));
+        Ok(Subscribed { first })
+    }
+
+    /// Gives a topic up. Frames that were due are skipped, but for one partly written.
+    pub fn unsubscribe(
+        &mut self,
+        session: SessionKey,
+        name: &Topic,
+    ) -> Result<Unsubscribed, NotSubscribed> {
+        let topic = *self.names.get(name).ok_or(NotSubscribed)?;
+        let held = &mut self.sessions[session.index()].subscriptions;
+        let slot = held.binary_search_by_key(&topic, |held| held.0).map_err(|_| NotSubscribed)?;
+        let (_, subscription) = held.remove(slot);
+        let left = self.end_subscription(session, topic, subscription);
+        Ok(Unsubscribed { last: left.is_some() })
+    }
+
+    /// Appends messages to the logs of their topics and marks every subscription concerned as due.
+    /// Messages of topics without subscribers are passed over.
+    ///
+    /// HOT PATH: one lookup per message, one encode per message and dialect in use, one mark per
+    /// subscription and batch. No allocation but for growing logs, no lock, no log line.
+    pub fn fan_out<'m>(&mut self, batch: impl IntoIterator<Item = &'m Delivery>) {
+        for delivery in batch {
+            self.append(delivery);
+        }
+        let mut touched = std::mem::take(&mut self.touched);
+        for (topic, dialect) in touched.drain(..) {
+            self.mark_due(topic, dialect);
+        }
+        self.touched = touched;
+    }
+
+    /// The next session for which something is due; each is given once until more is due.
+    pub fn next_due(&mut self) -> Option<SessionKey> {
+        while let Some(key) = self.due.pop_front() {
+            // A key may be stale: its session was closed, perhaps the slot is used again.
+            if let Some(session) = self.sessions.get_mut(key.index())
+                && std::mem::take(&mut session.queued)
+            {
+                return Some(key);
+            }
+        }
+        None
+    }
+
+    /// What is to be written to a session now, in order.
+    ///
+    /// HOT PATH: once per session and batch.
+    pub fn pending(&self, session: SessionKey) -> Pending<'_, S> {
+        Pending::new(self, session)
+    }
+
+    /// When the oldest message that a session is to be written was received; `None` if no message
+    /// is due.
+    pub fn pending_since(&self, session: SessionKey) -> Option<u64> {
+        let first = self.sessions[session.index()].first_due?;
+        Some(self.log_of(first).received(self.subscriptions[first.index()].position))
+    }
+
+    /// Takes note that the first `written` bytes of [`Hub::pending`] were written, and returns how
+    /// many messages that completed. To be called also when nothing was pending, since then own
+    /// frames may have been passed over.
+    ///
+    /// HOT PATH: once per session and write.
+    pub fn advance(&mut self, session: SessionKey, mut written: usize) -> u64 {
+        let delivered_before = self.tally.delivered;
+        if self.sessions[session.index()].partial == 0 {
+            written -= self.advance_control(session, written);
+        }
+        while let Some(key) = self.sessions[session.index()].first_due {
+            let step = self.advance_subscription(session, key, written);
+            written -= step;
+            if self.subscriptions[key.index()].due {
+                break;
+            }
+            // The rest of the frame that control frames waited for is out.
+            written -= self.advance_control(session, written);
+        }
+        debug_assert_eq!(written, 0, "more was written than was pending");
+        self.tally.delivered - delivered_before
+    }
+
+    /// Whether nothing is left to be written to a session.
+    pub fn is_drained(&self, session: SessionKey) -> bool {
+        let state = &self.sessions[session.index()];
+        state.first_due.is_none() && state.control.pending().is_empty()
+    }
+
+    /// The frames for a session alone: whole frames may be appended. The caller writes them out.
+    pub fn control(&mut self, session: SessionKey) -> &mut Vec<u8> {
+        self.sessions[session.index()].control.bytes_mut()
+    }
+
+    /// How many bytes of control frames wait.
+    pub fn control_len(&self, session: SessionKey) -> usize {
+        self.sessions[session.index()].control.pending().len()
+    }
+
+    /// What the caller attached to a session.
+    pub fn get(&self, session: SessionKey) -> Option<&S> {
+        self.sessions.get(session.index()).map(|session| &session.data)
+    }
+
+    /// What the caller attached to a session.
+    pub fn get_mut(&mut self, session: SessionKey) -> Option<&mut S> {
+        self.sessions.get_mut(session.index()).map(|session| &mut session.data)
+    }
+
+    /// The dialect that a session was opened with.
+    pub fn dialect(&self, session: SessionKey) -> Dialect {
+        self.sessions[session.index()].dialect
+    }
+
+    /// How many topics a session holds.
+    pub fn held(&self, session: SessionKey) -> usize {
+        self.sessions[session.index()].subscriptions.len()
+    }
+
+    /// Whether any session holds a topic.
+    pub fn holds_any(&self, name: &Topic) -> bool {
+        self.names.contains_key(name)
+    }
+
+    /// Whether a session holds a topic.
+    pub fn holds(&self, session: SessionKey, name: &Topic) -> bool {
+        self.names.get(name).is_some_and(|topic| {
+            let held = &self.sessions[session.index()].subscriptions;
+            held.binary_search_by_key(topic, |held| held.0).is_ok()
+        })
+    }
+
+    /// The keys of all open sessions.
+    pub fn sessions(&self) -> impl Iterator<Item = SessionKey> {
+        self.sessions.iter().map(|(index, _)| SessionKey::new(index))
+    }
+
+    /// How many sessions are open.
+    pub fn session_count(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// How many topics have subscriptions.
+    pub fn topic_count(&self) -> usize {
+        self.topics.len()
+    }
+
+    /// How many subscriptions there are.
+    pub fn subscription_count(&self) -> usize {
+        self.subscriptions.len()
+    }
+
+    /// What was counted so far.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// The most bytes that a session was found behind by since the last call.
+    pub fn take_furthest(&mut self) -> usize {
+        std::mem::take(&mut self.tally.furthest)
+    }
+
+    /// Gives memory back that tables hold beyond four times their need. For a quiet moment: it
+    /// walks what it shrinks.
+    pub fn shrink(&mut self) {
+        if is_oversized(self.names.len(), self.names.capacity()) {
+            self.names.shrink_to_fit();
+        }
+        if is_oversized(self.topics.len(), self.topics.capacity()) {
+            self.topics.shrink_to_fit();
+        }
+        if is_oversized(self.subscriptions.len(), self.subscriptions.capacity()) {
+            self.subscriptions.shrink_to_fit();
+        }
+        if is_oversized(self.sessions.len(), self.sessions.capacity()) {
+            self.sessions.shrink_to_fit();
+        }
+        if is_oversized(self.due.len(), self.due.capacity()) {
+            self.due.shrink_to_fit();
+        }
+        if is_oversized(self.touched.len(), self.touched.capacity()) {
+            self.touched.shrink_to_fit();
+        }
+    }
+
+    fn add_topic(&mut self, name: &Topic, on_slow: OnSlow) -> TopicKey {
+        let key = TopicKey::new(self.topics.insert(TopicState::new(name.clone(), on_slow)));
+        self.names.insert(name.clone(), key);
+        key
+    }
+
+    fn add_subscription(&mut self, session: SessionKey, topic: TopicKey) -> SubscriptionKey {
+        let dialect = self.sessions[session.index()].dialect;
+        let lane = self.topics[topic.index()].lanes[dialect.index()].get_or_insert_default();
+        let key = SubscriptionKey::new(self.subscriptions.insert(Subscription {
+            session,
+            topic,
+            dialect,
+            due: false,
+            gap_waiting: false,
+            place: u32::try_from(lane.subscribers.len()).expect("fewer than 2^32 subscriptions"),
+            next_due: None,
+            position: lane.next,
+        }));
+        lane.subscribers.push(key);
+        key
+    }
+
+    /// Removes a subscription that its session doesn't list any more. Gives the topic's name if it
+    /// was the last one.
+    fn end_subscription(
+        &mut self,
+        session: SessionKey,
+        topic: TopicKey,
+        key: SubscriptionKey,
+    ) -> Option<Topic> {
+        self.skip_rest(session, key);
+        let Subscription { dialect, place, .. } = self.subscriptions.remove(key.index());
+        let state = &mut self.topics[topic.index()];
+        let lane = state.lane_mut(dialect);
+        lane.subscribers.swap_remove(place as usize);
+        if let Some(moved) = lane.subscribers.get(place as usize) {
+            self.subscriptions[moved.index()].place = place;
+        } else if lane.subscribers.is_empty() {
+            state.lanes[dialect.index()] = None;
+        }
+        if !state.is_empty() {
+            return None;
+        }
+        let state = self.topics.remove(topic.index());
+        self.names.remove(&state.name);
+        Some(state.name)
+    }
+
+    /// Makes a subscription that ends skip what is due, but for a frame partly written.
+    fn skip_rest(&mut self, session: SessionKey, key: SubscriptionKey) {
+        self.finish_partial_frame(session, key);
+        let Subscription { due, topic, dialect, .. } = self.subscriptions[key.index()];
+        if due {
+            let end = self.topics[topic.index()].lane(dialect).next;
+            self.move_position(session, key, end, Skipped::Ended);
+        }
+    }
+
+    fn append(&mut self, delivery: &Delivery) {
+        let Some(&topic) = self.names.get(&delivery.message.topic) else {
+            return;
+        };
+        let state = &mut self.topics[topic.index()];
+        for dialect in Dialect::ALL {
+            let Some(lane) = &mut state.lanes[dialect.index()] else {
+                continue;
+            };
+            let log = lane.log.get_or_insert_with(|| {
+                let mut log = self.spare.pop().unwrap_or_default();
+                log.restart(lane.next);
+                self.tally.log_bytes += log.capacity();
+                log
+            });
+            let capacity = log.capacity();
+            log.append(delivery.received, delivery.message.origin, |out| {
+                dialect.write_message(out, &delivery.message);
+            });
+            self.tally.log_bytes += log.capacity() - capacity;
+            lane.next += 1;
+            self.tally.expected += lane.subscribers.len() as u64;
+            if !std::mem::replace(&mut lane.touched, true) {
+                self.touched.push((topic, dialect));
+            }
+        }
+    }
+
+    /// Marks every subscription of a lane as due.
+    fn mark_due(&mut self, topic: TopicKey, dialect: Dialect) {
+        let lane = self.topics[topic.index()].lane_mut(dialect);
+        lane.touched = false;
+        lane.behind = u32::try_from(lane.subscribers.len()).expect("fewer than 2^32 subscriptions");
+        if let Some(log) = &mut lane.log
+            && log.wants_trim()
+        {
+            let positions =
+                lane.subscribers.iter().map(|key| self.subscriptions[key.index()].position);
+            let capacity = log.capacity();
+            log.trim(positions.min().unwrap_or(lane.next));
+            self.tally.log_bytes = self.tally.log_bytes + log.capacity() - capacity;
+        }
+        for &key in &lane.subscribers {
+            let subscription = &mut self.subscriptions[key.index()];
+            if std::mem::replace(&mut subscription.due, true) {
+                // Behind already: what is new lies behind what it has to write anyway.
+                let session = &mut self.sessions[subscription.session.index()];
+                if !std::mem::replace(&mut session.queued, true) {
+                    self.due.push_back(subscription.session);
+                }
+                continue;
+            }
+            let session_key = subscription.session;
+            let session = &mut self.sessions[session_key.index()];
+            match session.last_due.replace(key) {
+                Some(last) => self.subscriptions[last.index()].next_due = Some(key),
+                None => session.first_due = Some(key),
+            }
+            if !std::mem::replace(&mut session.queued, true) {
+                self.due.push_back(session_key);
+            }
+        }
+    }
+
+    fn advance_control(&mut self, session: SessionKey, written: usize) -> usize {
+        let state = &mut self.sessions[session.index()];
+        let taken = state.control.advance(written);
+        if state.gaps_waiting && state.control.pending().is_empty() {
+            state.gaps_waiting = false;
+            for (_, key) in &state.subscriptions {
+                self.subscriptions[key.index()].gap_waiting = false;
+            }
+        }
+        taken
+    }
+
+    /// Moves the first due subscription by what was written of it; returns the bytes used.
+    fn advance_subscription(
+        &mut self,
+        session: SessionKey,
+        key: SubscriptionKey,
+        written: usize,
+    ) -> usize {
+        let state = &mut self.sessions[session.index()];
+        let subscription = &mut self.subscriptions[key.index()];
+        let lane = self.topics[subscription.topic.index()].lane(subscription.dialect);
+        let step = lane.log().step(subscription.position, state.partial, state.id, written);
+        subscription.position = step.position;
+        state.partial = step.partial;
+        self.tally.delivered += step.delivered;
+        self.tally.skip(Skipped::Own, step.own);
+        if step.position == lane.next {
+            self.caught_up(session, key);
+        }
+        step.used
+    }
+
+    /// Takes the first due subscription of a session, which has nothing to be written any more,
+    /// out of the list; the last one of the lane gives the log back.
+    fn caught_up(&mut self, session: SessionKey, key: SubscriptionKey) {
+        self.unlink_due(session, key);
+        let subscription = &self.subscriptions[key.index()];
+        let lane = self.topics[subscription.topic.index()].lane_mut(subscription.dialect);
+        lane.behind -= 1;
+        if lane.behind == 0
+            && let Some(log) = lane.log.take()
+        {
+            self.tally.log_bytes -= log.capacity();
+            if self.spare.len() < SPARE_LOGS && log.is_worth_keeping() {
+                self.spare.push(log);
+            }
+        }
+    }
+
+    fn unlink_due(&mut self, session: SessionKey, key: SubscriptionKey) {
+        let next = self.subscriptions[key.index()].next_due.take();
+        self.subscriptions[key.index()].due = false;
+        let state = &mut self.sessions[session.index()];
+        let mut previous = None;
+        let mut at = state.first_due;
+        while let Some(here) = at
+            && here != key
+        {
+            previous = at;
+            at = self.subscriptions[here.index()].next_due;
+        }
+        match previous {
+            Some(previous) => self.subscriptions[previous.index()].next_due = next,
+            None => state.first_due = next,
+        }
+        if state.last_due == Some(key) {
+            state.last_due = previous;
+        }
+    }
+
+    pub(crate) fn log_of(&self, key: SubscriptionKey) -> &Log {
+        let subscription = &self.subscriptions[key.index()];
+        self.topics[subscription.topic.index()].lane(subscription.dialect).log()
+    }
+
+    /// If a frame of this subscription is partly written, hands its rest over to the session, so
+    /// that the position may move.
+    pub(crate) fn finish_partial_frame(&mut self, session: SessionKey, key: SubscriptionKey) {
+        let state = &mut self.sessions[session.index()];
+        if state.partial == 0 || state.first_due != Some(key) {
+            return;
+        }
+        let partial = std::mem::take(&mut state.partial);
+        let subscription = &mut self.subscriptions[key.index()];
+        let lane = self.topics[subscription.topic.index()].lane(subscription.dialect);
+        state.control.push_front(lane.log().rest_of_frame(subscription.position, partial));
+        subscription.position += 1;
+        self.tally.delivered += 1;
+        if subscription.position == lane.next {
+            self.caught_up(session, key);
+        }
+    }
+
+    /// Moves a due subscription, of which no frame is partly written, forward.
+    pub(crate) fn move_position(
+        &mut self,
+        session: SessionKey,
+        key: SubscriptionKey,
+        to: u64,
+        reason: Skipped,
+    ) {
+        let subscription = &mut self.subscriptions[key.index()];
+        debug_assert!(to >= subscription.position, "a position never moves back");
+        self.tally.skip(reason, to - subscription.position);
+        subscription.position = to;
+        let next = self.topics[subscription.topic.index()].lane(subscription.dialect).next;
+        if to == next {
+            self.caught_up(session, key);
+        }
+    }
+}
+
+fn is_oversized(len: usize, capacity: usize) -> bool {
+    const SMALL: usize = 1024;
+    capacity > SMALL && len < capacity / 4
+}

@@ -1,0 +1,69 @@
+//! What a session is to be written next, as slices of logs.
+
+use umbel_protocol::SessionId;
+
+use crate::Hub;
+use crate::keys::SubscriptionKey;
+use crate::log::Runs;
+
+/// Slices in the order in which they must be written; made by [`Hub::pending`].
+///
+/// Mostly there is exactly one: all that is new of one topic.
+#[derive(Debug)]
+pub struct Pending<'h, S> {
+    hub: &'h Hub<S>,
+    session: SessionId,
+    /// Frames for this session alone; empty once given.
+    control: &'h [u8],
+    /// Set while the rest of a frame must precede the control frames.
+    control_waits: bool,
+    runs: Option<Runs<'h>>,
+    next: Option<SubscriptionKey>,
+}
+
+impl<'h, S> Pending<'h, S> {
+    /// HOT PATH: once per session and batch.
+    pub(crate) fn new(hub: &'h Hub<S>, key: crate::SessionKey) -> Self {
+        let session = &hub.sessions[key.index()];
+        let mut pending = Self {
+            hub,
+            session: session.id,
+            control: session.control.pending(),
+            control_waits: session.partial > 0,
+            runs: None,
+            next: session.first_due,
+        };
+        pending.next_subscription(session.partial);
+        pending
+    }
+
+    fn next_subscription(&mut self, partial: u32) {
+        self.runs = self.next.map(|key| {
+            let subscription = &self.hub.subscriptions[key.index()];
+            self.next = subscription.next_due;
+            let topic = &self.hub.topics[subscription.topic.index()];
+            let log = topic.lane(subscription.dialect).log();
+            log.runs(subscription.position, partial, self.session)
+        });
+    }
+}
+
+impl<'h, S> Iterator for Pending<'h, S> {
+    type Item = &'h [u8];
+
+    fn next(&mut self) -> Option<&'h [u8]> {
+        loop {
+            if !self.control_waits && !self.control.is_empty() {
+                return Some(std::mem::take(&mut self.control));
+            }
+            if let Some(run) = self.runs.as_mut()?.next() {
+                return Some(run);
+            }
+            self.control_waits = false;
+            self.next_subscription(0);
+            if self.runs.is_none() && self.control.is_empty() {
+                return None;
+            }
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! What the hub counts: plain numbers, read by the worker that owns it.
+
+/// Counts since the hub was made, and one peak since it was last asked for.
+///
+/// `expected = delivered + skipped (all reasons) + what is still to be written`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Frames × subscriptions at the time of their fan-out.
+    pub expected: u64,
+    /// Frames written whole.
+    pub delivered: u64,
+    /// Frames that a subscription was not given, by [`Skipped::index`].
+    pub skipped: [u64; Skipped::COUNT],
+    /// Gaps told, or for the plain dialect counted.
+    pub gaps: u64,
+    /// What the logs take in memory, in bytes.
+    pub log_bytes: usize,
+    /// The most bytes that a session was found behind by since [`crate::Hub::take_furthest`].
+    pub furthest: usize,
+}
+
+/// Why a subscription wasn't given a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Skipped {
+    /// Slow consumer under the policy `drop`.
+    SlowDrop,
+    /// Slow consumer under the policy `latest`.
+    SlowLatest,
+    /// The subscription ended before the frame was written.
+    Ended,
+    /// The session's own message, of which it asked for no echo.
+    Own,
+}
+
+impl Skipped {
+    /// How many reasons there are.
+    pub const COUNT: usize = 4;
+
+    /// All of them, in the order of [`Skipped::index`].
+    pub const ALL: [Self; Self::COUNT] = [Self::SlowDrop, Self::SlowLatest, Self::Ended, Self::Own];
+
+    /// A place in [`Tally::skipped`].
+    pub fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The reason as metrics see it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SlowDrop => "slow_drop",
+            Self::SlowLatest => "slow_latest",
+            Self::Ended => "ended",
+            Self::Own => "own",
+        }
+    }
+}
+
+impl Tally {
+    pub(crate) fn skip(&mut self, reason: Skipped, frames: u64) {
+        self.skipped[reason.index()] += frames;
+    }
+
+    /// Frames that are fanned out and neither written nor skipped yet.
+    pub fn in_flight(&self) -> u64 {
+        self.expected - self.delivered - self.skipped.iter().sum::<u64>()
+    }
+}

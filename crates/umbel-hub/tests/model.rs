@@ -1,0 +1,314 @@
+//! The hub against a model that knows only what each session must get.
+//!
+//! Random sequences of subscribing, publishing, writes cut anywhere and policies at work; after
+//! each, the bytes that a session got must be whole frames, per topic in order, without what was
+//! published before or after it held the topic, and what is missing must have been counted.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+use umbel_hub::{Hub, OnSlow, SessionKey, Skipped, Verdict};
+use umbel_protocol::{Delivery, Dialect, Message, Payload, SessionId, Timestamp, Topic};
+
+const TOPICS: usize = 3;
+const SESSIONS: usize = 4;
+
+#[derive(Debug, Clone)]
+enum Op {
+    Subscribe {
+        session: usize,
+        topic: usize,
+    },
+    Unsubscribe {
+        session: usize,
+        topic: usize,
+    },
+    /// Publish these to their topics as one batch; `own` names a session that shall not hear it.
+    Publish(Vec<(usize, Option<usize>)>),
+    /// Write at most so many bytes to a session.
+    Write {
+        session: usize,
+        bytes: usize,
+    },
+    /// A reply or ping for one session.
+    Control {
+        session: usize,
+    },
+    Reopen {
+        session: usize,
+    },
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let session = || 0..SESSIONS;
+    let topic = || 0..TOPICS;
+    prop_oneof![
+        3 => (session(), topic()).prop_map(|(session, topic)| Op::Subscribe { session, topic }),
+        1 => (session(), topic()).prop_map(|(session, topic)| Op::Unsubscribe { session, topic }),
+        6 => prop::collection::vec((topic(), prop::option::weighted(0.2, session())), 1..6).prop_map(Op::Publish),
+        6 => (session(), 0..60_usize).prop_map(|(session, bytes)| Op::Write { session, bytes }),
+        1 => session().prop_map(|session| Op::Control { session }),
+        1 => session().prop_map(|session| Op::Reopen { session }),
+    ]
+}
+
+/// What the model knows of one session.
+struct Client {
+    key: SessionKey,
+    id: SessionId,
+    got: Vec<u8>,
+    /// Per held topic: what was fanned out to it since, in order.
+    held: HashMap<usize, Vec<u32>>,
+    /// Everything that a topic ever had for it, over all times that it was held.
+    expected: HashMap<usize, Vec<u32>>,
+    /// Whether the last write took all that was pending.
+    drained: bool,
+}
+
+struct Bed {
+    hub: Hub<()>,
+    clients: Vec<Client>,
+    on_slow: OnSlow,
+    next: u32,
+    next_id: u64,
+    gaps: u64,
+}
+
+impl Bed {
+    fn new(behind_bytes: usize, on_slow: OnSlow) -> Self {
+        let mut bed = Self {
+            hub: Hub::new(behind_bytes),
+            clients: Vec::new(),
+            on_slow,
+            next: 0,
+            next_id: 0,
+            gaps: 0,
+        };
+        for _ in 0..SESSIONS {
+            let client = bed.open();
+            bed.clients.push(client);
+        }
+        bed
+    }
+
+    fn open(&mut self) -> Client {
+        self.next_id += 1;
+        let id = SessionId(self.next_id);
+        Client {
+            key: self.hub.open(id, Dialect::Plain, ()),
+            id,
+            got: Vec::new(),
+            held: HashMap::new(),
+            expected: HashMap::new(),
+            drained: true,
+        }
+    }
+
+    fn run(&mut self, op: Op) {
+        match op {
+            Op::Subscribe { session, topic } => {
+                let client = &mut self.clients[session];
+                let subscribed = self.hub.subscribe(client.key, &name(topic), self.on_slow);
+                assert_eq!(subscribed.is_ok(), !client.held.contains_key(&topic));
+                client.held.entry(topic).or_default();
+            }
+            Op::Unsubscribe { session, topic } => {
+                let client = &mut self.clients[session];
+                let unsubscribed = self.hub.unsubscribe(client.key, &name(topic));
+                assert_eq!(unsubscribed.is_ok(), client.held.contains_key(&topic));
+                client.held.remove(&topic);
+            }
+            Op::Publish(batch) => self.publish(&batch),
+            Op::Write { session, bytes } => self.write(session, bytes),
+            Op::Control { session } => {
+                let client = &mut self.clients[session];
+                client.drained = false;
+                umbel_protocol::websocket::write_frame(
+                    self.hub.control(client.key),
+                    umbel_protocol::websocket::Opcode::Ping,
+                    b"control",
+                );
+            }
+            Op::Reopen { session } => {
+                let fresh = self.open();
+                let old = std::mem::replace(&mut self.clients[session], fresh);
+                check(&old, self.on_slow);
+                self.hub.close(old.key, |_| {});
+            }
+        }
+    }
+
+    fn publish(&mut self, batch: &[(usize, Option<usize>)]) {
+        let mut deliveries = Vec::new();
+        for (topic, own) in batch {
+            let number = self.next;
+            self.next += 1;
+            let origin = own.map(|session| self.clients[session].id);
+            deliveries.push(Delivery {
+                message: Message {
+                    topic: name(*topic),
+                    // Frames of different lengths, so that every cut is met.
+                    payload: Payload::text(format!(
+                        "{topic}:{number}{}",
+                        ".".repeat(number as usize % 7)
+                    )),
+                    event: None,
+                    published: Timestamp(0),
+                    origin,
+                    id: None,
+                },
+                received: u64::from(number),
+            });
+            for client in &mut self.clients {
+                let Some(since) = client.held.get_mut(topic) else {
+                    continue;
+                };
+                client.drained = false;
+                if Some(client.id) == origin {
+                    // Its own value, which it knows, is newer than all before.
+                    since.clear();
+                } else {
+                    since.push(number);
+                    client.expected.entry(*topic).or_default().push(number);
+                }
+            }
+        }
+        self.hub.fan_out(&deliveries);
+        while let Some(key) = self.hub.next_due() {
+            self.enforce(key);
+        }
+    }
+
+    fn enforce(&mut self, key: SessionKey) {
+        match self.hub.enforce(key) {
+            Verdict::Within => {}
+            Verdict::Moved { gap } => {
+                assert_ne!(self.on_slow, OnSlow::Disconnect);
+                assert_eq!(gap, self.on_slow == OnSlow::Drop);
+                self.gaps += u64::from(gap);
+            }
+            Verdict::Disconnect => {
+                assert_eq!(self.on_slow, OnSlow::Disconnect);
+                self.hub.leave_all(key, |_| {});
+                let client = self.clients.iter_mut().find(|client| client.key == key).unwrap();
+                client.held.clear();
+            }
+        }
+    }
+
+    fn write(&mut self, session: usize, bytes: usize) {
+        let client = &mut self.clients[session];
+        let pending = self.hub.pending(client.key).collect::<Vec<_>>().concat();
+        let written = bytes.min(pending.len());
+        client.got.extend_from_slice(&pending[..written]);
+        client.drained = written == pending.len();
+        let before = self.hub.tally().delivered;
+        let delivered = self.hub.advance(client.key, written);
+        assert_eq!(self.hub.tally().delivered - before, delivered);
+        let key = client.key;
+        assert_eq!(self.hub.is_drained(key), written == pending.len());
+        self.enforce(key);
+    }
+
+    fn finish(mut self) {
+        for session in 0..SESSIONS {
+            self.write(session, usize::MAX);
+            check(&self.clients[session], self.on_slow);
+        }
+        let tally = *self.hub.tally();
+        assert_eq!(tally.in_flight(), 0, "{tally:?}");
+        assert_eq!(tally.log_bytes, 0, "all logs are given back");
+        assert_eq!(tally.gaps > 0, self.gaps > 0);
+        if self.on_slow != OnSlow::Drop {
+            assert_eq!(tally.skipped[Skipped::SlowDrop.index()], 0);
+        }
+        let mut left = 0;
+        for client in &self.clients {
+            self.hub.close(client.key, |_| left += 1);
+        }
+        assert_eq!(
+            (self.hub.topic_count(), self.hub.subscription_count(), self.hub.session_count()),
+            (0, 0, 0)
+        );
+    }
+}
+
+fn name(topic: usize) -> Topic {
+    Topic::new(&format!("topic.{topic}")).unwrap()
+}
+
+/// What a session got so far: per topic a part of what it was to get, in order.
+fn check(client: &Client, on_slow: OnSlow) {
+    let got = received(&client.got);
+    for (topic, numbers) in &got {
+        let mut expected = client.expected.get(topic).into_iter().flatten();
+        for number in numbers {
+            assert!(
+                expected.any(|e| e == number),
+                "{number} of topic {topic} is out of place in {numbers:?}"
+            );
+        }
+    }
+    // Conflation never loses the newest value of a topic that is still held.
+    if on_slow == OnSlow::Latest && client.drained {
+        for (topic, since) in &client.held {
+            if let Some(newest) = since.last() {
+                assert_eq!(got[topic].last(), Some(newest));
+            }
+        }
+    }
+}
+
+/// The numbers of each topic in the order of their frames. A frame that is cut at the end is
+/// passed over; anything else that isn't a whole frame panics.
+fn received(mut bytes: &[u8]) -> HashMap<usize, Vec<u32>> {
+    let mut got: HashMap<usize, Vec<u32>> = HashMap::new();
+    while bytes.len() >= 2 && bytes.len() >= 2 + usize::from(bytes[1]) {
+        let (frame, rest) = bytes.split_at(2 + usize::from(bytes[1]));
+        bytes = rest;
+        match frame[0] {
+            0x89 => assert_eq!(&frame[2..], b"control"),
+            0x81 => {
+                let text = std::str::from_utf8(&frame[2..]).unwrap();
+                let (topic, number) = text.trim_end_matches('.').split_once(':').unwrap();
+                got.entry(topic.parse().unwrap()).or_default().push(number.parse().unwrap());
+            }
+            other => panic!("a frame begins with {other:#x}"),
+        }
+    }
+    got
+}
+
+proptest! {
+    #[test]
+    fn streams_stay_whole_under_every_policy(
+        ops in prop::collection::vec(op(), 1..80),
+        budget in prop_oneof![0..60_usize, Just(1 << 20)],
+        on_slow in prop::sample::select(&OnSlow::ALL[..]),
+    ) {
+        let mut bed = Bed::new(budget, on_slow);
+        for op in ops {
+            bed.run(op);
+        }
+        bed.finish();
+    }
+
+    #[test]
+    fn within_the_budget_nothing_is_lost_or_doubled(ops in prop::collection::vec(op(), 1..80)) {
+        let mut bed = Bed::new(1 << 20, OnSlow::Disconnect);
+        for op in ops {
+            if !matches!(op, Op::Unsubscribe { .. } | Op::Reopen { .. }) {
+                bed.run(op);
+            }
+        }
+        for session in 0..SESSIONS {
+            bed.write(session, usize::MAX);
+        }
+        for client in &bed.clients {
+            assert_eq!(received(&client.got), client.expected);
+        }
+        bed.finish();
+    }
+}
