@@ -1,0 +1,50 @@
+# What one does with this repository. `make help` lists it.
+
+CARGO ?= cargo
+FUZZ_SECONDS ?= 600
+FUZZ_TARGETS = session_input json_commands publish_body topics config
+
+.PHONY: help run test test-long lint bench bench-quick fuzz reference
+
+help: ## List the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+run: ## Start a node on 127.0.0.1:8080
+	$(CARGO) run --release
+
+test: lint ## All checks and tests that take minutes at most
+	$(CARGO) test --workspace --locked
+
+test-long: ## The tests that take longer: large audiences, memory over rounds, many property cases, fuzzing
+	$(CARGO) test --locked --release -p umbel-e2e -- --ignored --test-threads=1 --nocapture
+	PROPTEST_CASES=20000 $(CARGO) test --locked --release -p umbel-protocol -p umbel-hub -p umbel-broker -p umbel
+	$(MAKE) fuzz
+
+# A tool that the toolchain lacks is said and not fatal.
+lint: ## Formatting, lints, dependencies
+	@if $(CARGO) fmt --version >/dev/null 2>&1; then \
+		echo "$(CARGO) fmt --check" && $(CARGO) fmt --all --check; \
+	else echo "rustfmt is missing: formatting is not checked"; fi
+	@if $(CARGO) clippy --version >/dev/null 2>&1; then \
+		echo "$(CARGO) clippy" && $(CARGO) clippy --workspace --all-targets --locked -- -D warnings; \
+	else echo "clippy is missing: lints are not checked"; fi
+	@if $(CARGO) deny --version >/dev/null 2>&1; then \
+		echo "$(CARGO) deny check" && $(CARGO) deny --offline check bans licenses sources; \
+	else echo "cargo-deny is missing: dependencies are not checked"; fi
+
+bench: ## Cost per delivery against the bare baseline, nine rounds; writes loadtest/results/
+	$(CARGO) build --release --locked -p umbel -p umbel-loadtest
+	target/release/umbel-loadtest bench --umbel target/release/umbel
+
+bench-quick: ## The same with few rounds, to see a trend
+	$(CARGO) build --release --locked -p umbel -p umbel-loadtest
+	target/release/umbel-loadtest bench --umbel target/release/umbel --quick
+
+fuzz: ## Each fuzz target for FUZZ_SECONDS; needs a nightly toolchain and cargo-fuzz
+	@set -e; for target in $(FUZZ_TARGETS); do \
+		echo "fuzzing $$target for $(FUZZ_SECONDS) s"; \
+		$(CARGO) +nightly fuzz run --fuzz-dir crates/fuzz $$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -print_final_stats=1; \
+	done
+
+reference: ## Write deploy/umbel.toml anew from the code
+	$(CARGO) run --quiet -- reference > deploy/umbel.toml

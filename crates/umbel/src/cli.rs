@@ -1,0 +1,139 @@
+//! The command line.
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{self, Mistakes, Settings, Sources};
+use crate::node::Node;
+
+/// One message in, every subscriber out: pub/sub fan-out over WebSocket and SSE.
+#[derive(Debug, Parser)]
+#[command(name = "umbel", version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: Serve,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a node; what `umbel` alone does too
+    Serve(Serve),
+    /// Print every setting with its default, as a file for --config
+    Reference,
+}
+
+/// The settings that one types by hand; `umbel reference` prints all.
+#[derive(Debug, Args)]
+struct Serve {
+    /// Read settings from this TOML file
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Listen here for clients and publishers [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<String>,
+    /// Listen here for operators: metrics and health [default: 127.0.0.1:9464]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    admin: Option<String>,
+    /// What carries messages between publishers and nodes [default: memory:]
+    #[arg(long, value_name = "URL")]
+    broker: Option<String>,
+    /// How many event loops, each on a thread of its own [default: one per core]
+    #[arg(long, value_name = "COUNT")]
+    workers: Option<String>,
+}
+
+/// The settings are wrong: nothing was started.
+const EXIT_MISTAKES: u8 = 2;
+
+/// Runs the program on the process's arguments.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match cli.command {
+        None => serve(cli.serve),
+        Some(Command::Serve(flags)) => serve(flags),
+        Some(Command::Reference) => {
+            print!("{}", config::reference());
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn serve(flags: Serve) -> ExitCode {
+    let (settings, mut mistakes) = Settings::load(&flags.sources());
+    let bound = Node::bind(settings, &mut mistakes);
+    let Some(node) = bound.filter(|_| mistakes.is_empty()) else {
+        return tell(&mistakes);
+    };
+    start_log();
+    print!("{}", banner(&node));
+    match node.run(stop_signal()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("umbel: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Serve {
+    fn sources(self) -> Sources {
+        let flags = [
+            ("--listen", "listen.http", self.listen),
+            ("--admin", "listen.admin", self.admin),
+            ("--broker", "broker.url", self.broker),
+            ("--workers", "node.workers", self.workers),
+        ];
+        let given = flags.into_iter().filter_map(|(flag, path, value)| Some((flag, path, value?)));
+        Sources { file: self.config, environment: config::environment(), flags: given.collect() }
+    }
+}
+
+fn tell(mistakes: &Mistakes) -> ExitCode {
+    for mistake in mistakes.iter() {
+        eprintln!("umbel: {mistake}");
+    }
+    ExitCode::from(EXIT_MISTAKES)
+}
+
+/// Logs go to the standard error: for people if that is a terminal, as JSON otherwise.
+fn start_log() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if std::io::stderr().is_terminal() {
+        log.init();
+    } else {
+        log.json().init();
+    }
+}
+
+fn banner(node: &Node) -> String {
+    let (http, admin) = (node.http_address(), node.admin_address());
+    let (version, workers) = (env!("CARGO_PKG_VERSION"), node.worker_count());
+    let plural = if workers == 1 { "" } else { "s" };
+    format!(
+        "Umbel {version} listens on http://{http} with {workers} worker{plural}, broker memory:\n\
+         Metrics and health: http://{admin}/metrics /livez /readyz\n\
+         \n\
+         Subscribe in a terminal:       curl -N http://{http}/topics/news\n\
+         or in a browser's console:     new WebSocket('ws://{http}/topics/news').onmessage = m => console.log(m.data)\n\
+         Publish:                       curl -d hello http://{http}/topics/news\n"
+    )
+}
+
+/// Ready when the process is asked to end.
+async fn stop_signal() {
+    let mut terminate =
+        signal(SignalKind::terminate()).expect("SIGTERM can be caught on every Unix");
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+    tracing::info!("Stopping");
+}

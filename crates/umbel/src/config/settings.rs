@@ -1,0 +1,215 @@
+//! The settings and the table of their names.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use super::topic_rules::TopicRules;
+use super::value::Value;
+
+/// Everything that can be set, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Where the node listens.
+    pub listen: Listen,
+    /// What carries the messages.
+    pub broker: BrokerUrl,
+    /// The node as a whole.
+    pub node: NodeSettings,
+    /// What one client may use.
+    pub limits: Limits,
+    /// Who may do what on which topics.
+    pub topics: TopicRules,
+}
+
+/// Where the node listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listen {
+    /// For clients and publishers.
+    pub http: SocketAddr,
+    /// For operators: metrics and health.
+    pub admin: SocketAddr,
+}
+
+/// What carries the messages between publishers and nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BrokerUrl {
+    /// The embedded broker of a single node.
+    Memory,
+}
+
+/// The node as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NodeSettings {
+    /// Event loops, each on a thread of its own; 0: one per core.
+    pub workers: usize,
+    /// After how many silent seconds a session gets a ping or comment.
+    pub heartbeat_seconds: u32,
+}
+
+/// What one client may use. A limit that is set to 0 holds the highest value here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Topics that one session may hold (JSON dialect).
+    pub topics_per_session: usize,
+    /// Topics in one URL (plain, SSE).
+    pub topics_per_stream: usize,
+    /// Bytes of one message's payload.
+    pub payload_bytes: usize,
+    /// Bytes of one request body or one frame of the JSON dialect.
+    pub body_bytes: usize,
+    /// Seconds until a request's head must be complete.
+    pub header_seconds: u32,
+    /// Bytes that a subscription, and a session in all, may be behind.
+    pub behind_bytes: usize,
+}
+
+/// Stands for "none" where a limit is set to 0. Frame lengths must stay within 32 bits.
+const UNLIMITED_BYTES: usize = 1 << 30;
+
+/// One scalar setting.
+pub(super) struct Setting {
+    pub(super) path: &'static str,
+    /// The default as TOML.
+    pub(super) default: &'static str,
+    pub(super) meaning: &'static str,
+    pub(super) apply: fn(&mut Settings, &Value<'_>) -> Result<(), String>,
+}
+
+/// All scalar settings, in the order of the reference.
+pub(super) const SETTINGS: &[Setting] = &[
+    Setting {
+        path: "listen.http",
+        default: "\"127.0.0.1:8080\"",
+        meaning: "for clients and publishers; flag --listen",
+        apply: |settings, value| value.address().map(|set| settings.listen.http = set),
+    },
+    Setting {
+        path: "listen.admin",
+        default: "\"127.0.0.1:9464\"",
+        meaning: "for operators: /metrics, /livez, /readyz; flag --admin",
+        apply: |settings, value| value.address().map(|set| settings.listen.admin = set),
+    },
+    Setting {
+        path: "broker.url",
+        default: "\"memory:\"",
+        meaning: "what carries messages: memory: is within one node; flag --broker",
+        apply: |settings, value| {
+            value.word(&[("memory:", BrokerUrl::Memory)]).map(|set| settings.broker = set)
+        },
+    },
+    Setting {
+        path: "node.workers",
+        default: "0",
+        meaning: "event loops, each on a thread of its own; 0: one per core; flag --workers",
+        apply: |settings, value| count(value, 128).map(|set| settings.node.workers = set),
+    },
+    Setting {
+        path: "node.heartbeat_seconds",
+        default: "25",
+        meaning: "a session to which nothing was written for so long gets a ping (SSE: a comment)",
+        apply: |settings, value| {
+            seconds(value, 1..=3600).map(|set| settings.node.heartbeat_seconds = set)
+        },
+    },
+    Setting {
+        path: "limits.topics_per_session",
+        default: "1000",
+        meaning: "topics that a session of the JSON dialect may hold; 0: no limit",
+        apply: |settings, value| {
+            limit(value, usize::MAX).map(|set| settings.limits.topics_per_session = set)
+        },
+    },
+    Setting {
+        path: "limits.topics_per_stream",
+        default: "100",
+        meaning: "topics in one URL, for plain WebSocket and SSE; 0: no limit",
+        apply: |settings, value| {
+            limit(value, usize::MAX).map(|set| settings.limits.topics_per_stream = set)
+        },
+    },
+    Setting {
+        path: "limits.payload_bytes",
+        default: "65536",
+        meaning: "bytes of one message; 0: no limit",
+        apply: |settings, value| {
+            limit(value, UNLIMITED_BYTES).map(|set| settings.limits.payload_bytes = set)
+        },
+    },
+    Setting {
+        path: "limits.body_bytes",
+        default: "1048576",
+        meaning: "bytes of one request body, and of one frame of the JSON dialect; 0: no limit",
+        apply: |settings, value| {
+            limit(value, UNLIMITED_BYTES).map(|set| settings.limits.body_bytes = set)
+        },
+    },
+    Setting {
+        path: "limits.header_seconds",
+        default: "10",
+        meaning: "until the head of a connection's first request must be complete",
+        apply: |settings, value| {
+            seconds(value, 1..=3600).map(|set| settings.limits.header_seconds = set)
+        },
+    },
+    Setting {
+        path: "limits.behind_bytes",
+        default: "1048576",
+        meaning: "how far behind a subscription, or a session in all, may be before on_slow applies; 0: no limit",
+        apply: |settings, value| {
+            limit(value, UNLIMITED_BYTES).map(|set| settings.limits.behind_bytes = set)
+        },
+    },
+];
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            listen: Listen {
+                http: (Ipv4Addr::LOCALHOST, 8080).into(),
+                admin: (Ipv4Addr::LOCALHOST, 9464).into(),
+            },
+            broker: BrokerUrl::Memory,
+            node: NodeSettings { workers: 0, heartbeat_seconds: 25 },
+            limits: Limits {
+                topics_per_session: 1000,
+                topics_per_stream: 100,
+                payload_bytes: 65_536,
+                body_bytes: 1_048_576,
+                header_seconds: 10,
+                behind_bytes: 1_048_576,
+            },
+            topics: TopicRules::default(),
+        }
+    }
+}
+
+fn count(value: &Value<'_>, max: u64) -> Result<usize, String> {
+    let count = value.count(&(0..=max))?;
+    Ok(usize::try_from(count).expect("counts are bounded far below the address space"))
+}
+
+fn limit(value: &Value<'_>, unlimited: usize) -> Result<usize, String> {
+    match count(value, UNLIMITED_BYTES as u64)? {
+        0 => Ok(unlimited),
+        limit => Ok(limit),
+    }
+}
+
+fn seconds(value: &Value<'_>, range: std::ops::RangeInclusive<u64>) -> Result<u32, String> {
+    let seconds = value.count(&range)?;
+    Ok(u32::try_from(seconds).expect("ranges of seconds fit"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_s_defaults_are_the_defaults() {
+        let mut settings = Settings::default();
+        for setting in SETTINGS {
+            let text = setting.default.trim_matches('"');
+            (setting.apply)(&mut settings, &Value::Untyped(text)).unwrap();
+            assert_eq!(settings, Settings::default(), "{}", setting.path);
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Refusals as problem documents (RFC 9457).
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{
+    ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, UPGRADE,
+};
+use hyper::{Response, StatusCode};
+
+use super::Answer;
+
+/// Why a request was refused: a status and words that name the thing, the limit and the place.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    status: StatusCode,
+    detail: String,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Problem {
+    pub(crate) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self { status, detail: detail.into(), headers: Vec::new() }
+    }
+
+    pub(crate) fn bad_request(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, detail)
+    }
+
+    pub(crate) fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, detail)
+    }
+
+    pub(crate) fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, detail)
+    }
+
+    /// The feature is part of the protocol, but not of this node.
+    pub(crate) fn not_implemented(feature: &str) -> Self {
+        Self::new(StatusCode::NOT_IMPLEMENTED, format!("{feature} is not implemented by this node"))
+    }
+
+    pub(crate) fn method_not_allowed(allowed: &'static str) -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("this resource takes {allowed}"))
+            .with(ALLOW, HeaderValue::from_static(allowed))
+    }
+
+    /// The body is over a limit. What follows of it isn't read, so the connection ends.
+    pub(crate) fn too_large(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
+            .with(CONNECTION, HeaderValue::from_static("close"))
+    }
+
+    pub(crate) fn unavailable(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+            .with(RETRY_AFTER, HeaderValue::from_static("1"))
+    }
+
+    /// The resource is a WebSocket, of a version that the client doesn't speak (RFC 6455 section
+    /// 4.4) or without an upgrade at all (RFC 9110 section 15.5.22).
+    pub(crate) fn upgrade_required(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UPGRADE_REQUIRED, detail)
+            .with(UPGRADE, HeaderValue::from_static("websocket"))
+            .with(CONNECTION, HeaderValue::from_static("upgrade"))
+            .with(HeaderName::from_static("sec-websocket-version"), HeaderValue::from_static("13"))
+    }
+
+    fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    fn body(&self) -> String {
+        let document = serde_json::json!({
+            "type": "about:blank",
+            "title": self.title(),
+            "status": self.status.as_u16(),
+            "detail": self.detail,
+        });
+        format!("{document}\n")
+    }
+
+    fn title(&self) -> &'static str {
+        self.status.canonical_reason().expect("only statuses with a name are used")
+    }
+}
+
+impl From<Problem> for Answer {
+    fn from(problem: Problem) -> Self {
+        let mut answer = Response::new(Full::new(Bytes::from(problem.body())));
+        *answer.status_mut() = problem.status;
+        let headers = answer.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.extend(problem.headers);
+        answer
+    }
+}
+
+/// A refusal as it goes over the wire, where hyper isn't there any more to write it.
+pub(super) fn written_out(problem: &Problem) -> Vec<u8> {
+    let body = problem.body();
+    let mut answer = String::new();
+    let status = problem.status.as_u16();
+    write!(
+        answer,
+        "HTTP/1.1 {status} {}\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        problem.title(),
+        body.len()
+    )
+    .expect("a string takes all text");
+    answer.into_bytes()
+}

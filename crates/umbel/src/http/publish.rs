@@ -1,0 +1,343 @@
+//! `POST /topics/{topic}` and `POST /publish`.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::{Response, StatusCode};
+use umbel_broker::PublishError;
+use umbel_protocol::publish::{self, BodyError, Form, Item, Refused};
+use umbel_protocol::{
+    Delivery, EventName, Message, MessageId, Payload, PayloadKind, SessionId, Topic,
+};
+
+use super::service::Exchange;
+use super::subscribe::path_topics;
+use super::{Answer, Problem};
+use crate::authorise::{Action, Forbidden, Principal};
+use crate::clock::Clock;
+use crate::config::TopicRule;
+use crate::ledger::Charge;
+use crate::worker::{Held, Source, Status, Worker};
+
+/// How long a body may take to arrive.
+const BODY_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Publishes the body as one message.
+pub(super) async fn topic(exchange: Exchange, names: &str) -> Answer {
+    let worker = exchange.worker.clone();
+    let answer = exchange.publish_one(names).await.unwrap_or_else(Answer::from);
+    worker.metrics.publish_requests.of(Status::from(answer.status())).add(1);
+    answer
+}
+
+/// Publishes what the body lists.
+pub(super) async fn many(exchange: Exchange) -> Answer {
+    let worker = exchange.worker.clone();
+    let answer = exchange.publish_many().await.unwrap_or_else(Answer::from);
+    worker.metrics.publish_requests.of(Status::from(answer.status())).add(1);
+    answer
+}
+
+impl Exchange {
+    async fn publish_one(self, names: &str) -> Result<Answer, Problem> {
+        let headers = self.request.headers();
+        if headers.contains_key("idempotency-key") {
+            return Err(Problem::not_implemented("`Idempotency-Key` (idempotent publish)"));
+        }
+        let topics = path_topics(names)?;
+        let [topic] = <[Topic; 1]>::try_from(topics).map_err(|topics| {
+            Problem::bad_request(format!(
+                "{} topics are named, a message is published to one",
+                topics.len()
+            ))
+        })?;
+        let event = event_name(headers)?;
+        let origin = origin(headers)?;
+        let declared = declared_kind(headers.get(CONTENT_TYPE))?;
+        let worker = self.worker.clone();
+        let rule = worker
+            .may_publish(&topic)
+            .await
+            .map_err(|forbidden| Problem::forbidden(forbidden.to_string()))?;
+        let body = self.body(worker.limits.payload_bytes).await?;
+        let payload = payload(declared, body, rule)?;
+        let message = Worker::message(topic.clone(), payload, event, origin);
+        let published = worker
+            .publish_http(message)
+            .await
+            .map_err(|error| Problem::unavailable(error.to_string()))?;
+        let id = published.id.map_or_else(|| "null".to_owned(), |id| format!("\"{id}\""));
+        let receivers = published.receivers;
+        let json = format!("{{\"topic\":\"{topic}\",\"id\":{id},\"receivers\":{receivers}}}\n");
+        Ok(json_answer("application/json", json.into_bytes()))
+    }
+
+    async fn publish_many(self) -> Result<Answer, Problem> {
+        if self.request.headers().contains_key("idempotency-key") {
+            return Err(Problem::not_implemented("`Idempotency-Key` (idempotent publish)"));
+        }
+        let lines = is_ndjson(self.request.headers().get(CONTENT_TYPE));
+        let worker = self.worker.clone();
+        let body = self.body(worker.limits.body_bytes).await?;
+        let publishes = publish::parse(&body, lines).map_err(|error| match error {
+            BodyError::TooMany => Problem::too_large(error.to_string()),
+            BodyError::Malformed(_) | BodyError::Empty => Problem::bad_request(error.to_string()),
+        })?;
+        let mut results = Vec::with_capacity(publishes.items.len());
+        let mut broker_failures = 0;
+        for item in publishes.items {
+            let result = match item {
+                Ok(item) => worker.publish_item(item).await,
+                Err(refused) => Err(refused),
+            };
+            broker_failures +=
+                usize::from(matches!(&result, Err(refused) if refused.status == 503));
+            results.push(result);
+        }
+        if broker_failures == results.len() {
+            return Err(Problem::unavailable("no message could be published"));
+        }
+        Ok(written(&results, publishes.form))
+    }
+
+    /// The whole body, if it is within the limit and comes in time.
+    async fn body(self, limit: usize) -> Result<Bytes, Problem> {
+        let mut charge = Charge::new(&self.worker.ledger, Held::Bodies, 0);
+        let reading = read_body(self.request.into_body(), limit, &mut charge);
+        match tokio::time::timeout(BODY_DEADLINE, reading).await {
+            Ok(read) => read,
+            Err(_) => Err(Problem::new(
+                StatusCode::REQUEST_TIMEOUT,
+                format!("the body took more than {} s", BODY_DEADLINE.as_secs()),
+            )),
+        }
+    }
+}
+
+async fn read_body(
+    mut body: Incoming,
+    limit: usize,
+    charge: &mut Charge,
+) -> Result<Bytes, Problem> {
+    let too_large = || Problem::too_large(format!("body is longer than {limit} bytes"));
+    if body.size_hint().lower() > limit as u64 {
+        return Err(too_large());
+    }
+    let mut whole = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame =
+            frame.map_err(|error| Problem::bad_request(format!("body can't be read: {error}")))?;
+        let Some(data) = frame.data_ref() else {
+            continue;
+        };
+        if whole.len() + data.len() > limit {
+            return Err(too_large());
+        }
+        // Copied, since the connection's buffer would live as long as the message.
+        whole.extend_from_slice(data);
+        charge.add(data.len());
+    }
+    Ok(whole.into())
+}
+
+impl Worker {
+    async fn may_publish(&self, topic: &Topic) -> Result<&TopicRule, Forbidden> {
+        self.door.authorise(&Principal::Anonymous, Action::Publish, topic).await
+    }
+
+    async fn publish_item(&self, item: Item) -> Result<(Topic, Option<MessageId>), Refused> {
+        let Item { topic, payload, event } = item;
+        let refused =
+            |status, error: String| Refused { topic: Some(topic.to_string()), status, error };
+        let (bytes, limit) = (payload.bytes().len(), self.limits.payload_bytes);
+        if bytes > limit {
+            return Err(refused(
+                413,
+                format!("payload is {bytes} bytes, at most {limit} are allowed"),
+            ));
+        }
+        let rule = match self.may_publish(&topic).await {
+            Ok(rule) => rule,
+            Err(forbidden) => return Err(refused(403, forbidden.to_string())),
+        };
+        let payload = rule.fit(payload).map_err(|error| refused(400, error.to_string()))?;
+        let message = Worker::message(topic.clone(), payload, event, None);
+        match self.publish_http(message).await {
+            Ok(published) => Ok((topic, published.id)),
+            Err(error) => Err(refused(503, error.to_string())),
+        }
+    }
+
+    fn message(
+        topic: Topic,
+        payload: Payload,
+        event: Option<EventName>,
+        origin: Option<SessionId>,
+    ) -> Message {
+        Message { topic, payload, event, published: Clock::wall(), origin, id: None }
+    }
+
+    async fn publish_http(
+        &self,
+        message: Message,
+    ) -> Result<umbel_broker::Published, PublishError> {
+        let received = self.clock.micros();
+        let published = self.broker.publish(Delivery { message, received }).await?;
+        self.metrics.messages_in.of(Source::Http).add(1);
+        Ok(published)
+    }
+}
+
+fn event_name(headers: &HeaderMap) -> Result<Option<EventName>, Problem> {
+    let Some(value) = headers.get("umbel-event") else {
+        return Ok(None);
+    };
+    let name = std::str::from_utf8(value.as_bytes())
+        .map_err(|_| Problem::bad_request("Umbel-Event is not UTF-8"))?;
+    let event = EventName::new(name)
+        .map_err(|error| Problem::bad_request(format!("Umbel-Event: {error}")))?;
+    Ok(Some(event))
+}
+
+fn origin(headers: &HeaderMap) -> Result<Option<SessionId>, Problem> {
+    let Some(value) = headers.get("umbel-origin") else {
+        return Ok(None);
+    };
+    let parsed = value.to_str().ok().and_then(|text| text.parse().ok());
+    let id = parsed.ok_or_else(|| {
+        Problem::bad_request("Umbel-Origin: session id is not 16 hexadecimal digits")
+    })?;
+    Ok(Some(id))
+}
+
+/// The kind that a Content-Type declares; `None` if it says nothing about it.
+fn declared_kind(content_type: Option<&HeaderValue>) -> Result<Option<PayloadKind>, Problem> {
+    let Some(value) = content_type else {
+        return Ok(None);
+    };
+    let text = value
+        .to_str()
+        .map_err(|_| Problem::bad_request("Content-Type is not ASCII"))?
+        .to_ascii_lowercase();
+    let (essence, parameters) = text.split_once(';').unwrap_or((&text, ""));
+    let kind = match essence.trim() {
+        // What curl and HTML forms say unless told otherwise.
+        "" | "application/x-www-form-urlencoded" => return Ok(None),
+        "application/json" => PayloadKind::Json,
+        json if json.ends_with("+json") => PayloadKind::Json,
+        text if text.starts_with("text/") => PayloadKind::Text,
+        _ => return Ok(Some(PayloadKind::Binary)),
+    };
+    match charset(parameters) {
+        None | Some("utf-8" | "utf8" | "us-ascii") => Ok(Some(kind)),
+        Some(other) => Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            format!("charset {other} is not supported, send UTF-8"),
+        )),
+    }
+}
+
+fn charset(parameters: &str) -> Option<&str> {
+    let named = |parameter: &str| parameter.trim_ascii().starts_with("charset=");
+    let parameter = parameters.split(';').find(|parameter| named(parameter))?;
+    let (_, value) = parameter.split_once('=')?;
+    Some(value.trim_ascii().trim_matches('"'))
+}
+
+fn is_ndjson(content_type: Option<&HeaderValue>) -> bool {
+    let Some(text) = content_type.and_then(|value| value.to_str().ok()) else {
+        return false;
+    };
+    let essence = text.split(';').next().unwrap_or_default().trim_ascii();
+    ["application/x-ndjson", "application/ndjson", "application/jsonl"]
+        .iter()
+        .any(|known| essence.eq_ignore_ascii_case(known))
+}
+
+fn payload(
+    declared: Option<PayloadKind>,
+    body: Bytes,
+    rule: &TopicRule,
+) -> Result<Payload, Problem> {
+    let payload = match declared {
+        Some(kind) => Payload::new(kind, body),
+        None => Ok(Payload::sniffed(body)),
+    };
+    let fitted = payload.and_then(|payload| rule.fit(payload));
+    fitted.map_err(|error| Problem::bad_request(error.to_string()))
+}
+
+fn written(results: &[Result<(Topic, Option<MessageId>), Refused>], form: Form) -> Answer {
+    let mut out = Vec::with_capacity(results.len() * 48);
+    let separator = match form {
+        Form::Object | Form::Lines => b'\n',
+        Form::Array => b',',
+    };
+    if form == Form::Array {
+        out.push(b'[');
+    }
+    for (at, result) in results.iter().enumerate() {
+        if at > 0 {
+            out.push(separator);
+        }
+        publish::write_result(&mut out, result.as_ref().map(|(topic, id)| (topic, *id)));
+    }
+    if form == Form::Array {
+        out.push(b']');
+    }
+    out.push(b'\n');
+    let content_type = match form {
+        Form::Object | Form::Array => "application/json",
+        Form::Lines => "application/x-ndjson",
+    };
+    json_answer(content_type, out)
+}
+
+fn json_answer(content_type: &'static str, body: Vec<u8>) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from(body)));
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_types_declare_kinds() {
+        use PayloadKind::{Binary, Json, Text};
+        for (content_type, kind) in [
+            ("application/json", Some(Json)),
+            ("application/json; charset=utf-8", Some(Json)),
+            ("Application/LD+JSON", Some(Json)),
+            ("text/plain", Some(Text)),
+            ("text/plain;charset=\"UTF-8\"", Some(Text)),
+            ("text/html; boundary=x; charset=us-ascii", Some(Text)),
+            ("application/octet-stream", Some(Binary)),
+            ("image/png; charset=latin1", Some(Binary)),
+            ("application/x-www-form-urlencoded", None),
+            ("", None),
+        ] {
+            let value = HeaderValue::from_static(content_type);
+            assert_eq!(declared_kind(Some(&value)).unwrap(), kind, "{content_type}");
+        }
+        assert_eq!(declared_kind(None).unwrap(), None);
+        let latin = HeaderValue::from_static("text/plain; charset=iso-8859-1");
+        assert!(declared_kind(Some(&latin)).is_err());
+    }
+
+    #[test]
+    fn ndjson_is_known_by_its_types() {
+        for (content_type, expected) in [
+            ("application/x-ndjson", true),
+            ("application/NDJSON; charset=utf-8", true),
+            ("application/json", false),
+        ] {
+            assert_eq!(is_ndjson(Some(&HeaderValue::from_static(content_type))), expected);
+        }
+        assert!(!is_ndjson(None));
+    }
+}

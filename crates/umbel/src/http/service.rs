@@ -1,0 +1,126 @@
+//! From a request to whoever answers it.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+
+use hyper::body::Incoming;
+use hyper::service::Service;
+use hyper::{Method, Request};
+
+use super::{Answer, Connection, Problem, page, publish, subscribe, websocket};
+use crate::worker::Worker;
+
+/// Serves the requests of one connection, one after the other.
+pub(super) struct HttpService {
+    worker: Rc<Worker>,
+    connection: Rc<Connection>,
+}
+
+/// A request on its way to an answer.
+pub(super) struct Exchange {
+    pub(super) worker: Rc<Worker>,
+    pub(super) connection: Rc<Connection>,
+    pub(super) request: Request<Incoming>,
+}
+
+impl HttpService {
+    pub(super) fn new(worker: Rc<Worker>, connection: Rc<Connection>) -> Self {
+        Self { worker, connection }
+    }
+}
+
+impl Service<Request<Incoming>> for HttpService {
+    type Response = Answer;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Answer, Infallible>>>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        self.connection.begin_request();
+        let exchange =
+            Exchange { worker: self.worker.clone(), connection: self.connection.clone(), request };
+        Box::pin(async move {
+            let (worker, connection) = (exchange.worker.clone(), exchange.connection.clone());
+            let answer = exchange.answer().await;
+            connection.end_request(worker.now());
+            Ok(answer)
+        })
+    }
+}
+
+/// What a path names.
+#[derive(Debug, PartialEq, Eq)]
+enum Resource<'p> {
+    Page,
+    /// With what stands behind `/topics/`, not decoded.
+    Topics(&'p str),
+    Publish,
+    JsonDialect,
+    Unknown,
+}
+
+impl<'p> Resource<'p> {
+    fn of(path: &'p str) -> Self {
+        match path {
+            "/" => Self::Page,
+            "/publish" => Self::Publish,
+            "/ws" => Self::JsonDialect,
+            "/topics" => Self::Topics(""),
+            _ => match path.strip_prefix("/topics/") {
+                Some(names) => Self::Topics(names),
+                None => Self::Unknown,
+            },
+        }
+    }
+}
+
+impl Exchange {
+    async fn answer(self) -> Answer {
+        let path = self.request.uri().path().to_owned();
+        let upgrades = websocket::is_upgrade(&self.request);
+        let answered = match (Resource::of(&path), self.request.method()) {
+            (Resource::Page, &Method::GET | &Method::HEAD) if !upgrades => {
+                Ok(page::answer(&self.request))
+            }
+            (Resource::Page, _) if !upgrades => Err(Problem::method_not_allowed("GET, HEAD")),
+            (Resource::Topics(names), &Method::GET) => subscribe::topics(self, names).await,
+            (Resource::Topics(names), &Method::POST) => return publish::topic(self, names).await,
+            (Resource::Topics(_), _) => Err(Problem::method_not_allowed("GET, POST")),
+            (Resource::Publish, &Method::POST) => return publish::many(self).await,
+            (Resource::Publish, _) => Err(Problem::method_not_allowed("POST")),
+            (Resource::JsonDialect, &Method::GET) if upgrades => subscribe::json(self).await,
+            (Resource::JsonDialect, &Method::GET) => {
+                Err(Problem::upgrade_required("/ws is a WebSocket"))
+            }
+            (Resource::JsonDialect, _) => Err(Problem::method_not_allowed("GET")),
+            (Resource::Page | Resource::Unknown, _) => {
+                Err(Problem::not_found(format!("there is nothing at {path}")))
+            }
+        };
+        answered.unwrap_or_else(Answer::from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_name_resources() {
+        for (path, resource) in [
+            ("/", Resource::Page),
+            ("/publish", Resource::Publish),
+            ("/ws", Resource::JsonDialect),
+            ("/topics", Resource::Topics("")),
+            ("/topics/", Resource::Topics("")),
+            ("/topics/a%2Fb,c", Resource::Topics("a%2Fb,c")),
+            ("/topics/a/b", Resource::Topics("a/b")),
+            ("/topicsx", Resource::Unknown),
+            ("/ws/", Resource::Unknown),
+            ("//", Resource::Unknown),
+        ] {
+            assert_eq!(Resource::of(path), resource, "{path}");
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! The node: listeners, sessions, HTTP, and the life of the process.
+//!
+//! [`node::Node`] is a node in this process, [`cli::main`] the whole program around it.
+
+mod admin;
+mod authorise;
+pub mod cli;
+mod clock;
+pub mod config;
+mod http;
+mod ledger;
+mod listen;
+pub mod node;
+mod session;
+mod wheel;
+mod worker;
+
+/// What the fuzz targets need to reach.
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use crate::session::incoming;
+}

@@ -1,0 +1,162 @@
+//! A node: workers, broker and admin listener, from bound ports to the end.
+
+use std::future::Future;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::pin::pin;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use tokio::runtime::Builder;
+use tokio::sync::{mpsc, watch};
+use umbel_broker::{Broker, Mailbox, MemoryBroker, WorkerId};
+
+use crate::admin::Admin;
+use crate::clock::Clock;
+use crate::config::{Mistakes, Place, Settings};
+use crate::listen;
+use crate::worker::{self, Seed, WorkerMetrics};
+
+/// How much may wait for one worker, in bytes. Enough for what a second's worth of writes needs;
+/// beyond it publishers wait.
+const MAILBOX_BYTES: usize = 8 << 20;
+
+/// A node whose ports are bound and which is not serving yet.
+#[derive(Debug)]
+pub struct Node {
+    settings: Arc<Settings>,
+    /// One per worker.
+    listeners: Vec<TcpListener>,
+    admin: TcpListener,
+    http_address: SocketAddr,
+    admin_address: SocketAddr,
+}
+
+impl Node {
+    /// Binds the ports. Both are tried, so that both can be told.
+    pub fn bind(settings: Settings, mistakes: &mut Mistakes) -> Option<Self> {
+        let mut told = |name, address, error: io::Error| {
+            mistakes.add(Place::Settings, cannot_listen(name, address, &error));
+        };
+        let count = worker_count(&settings);
+        let listeners = listen::bind_all(settings.listen.http, count)
+            .map_err(|error| told("listen.http", settings.listen.http, error));
+        let admin = listen::bind_alone(settings.listen.admin)
+            .map_err(|error| told("listen.admin", settings.listen.admin, error));
+        let (listeners, admin) = (listeners.ok()?, admin.ok()?);
+        Some(Self {
+            http_address: listeners[0].local_addr().ok()?,
+            admin_address: admin.local_addr().ok()?,
+            settings: Arc::new(settings),
+            listeners,
+            admin,
+        })
+    }
+
+    /// Where clients and publishers find it.
+    pub fn http_address(&self) -> SocketAddr {
+        self.http_address
+    }
+
+    /// Where operators find it.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin_address
+    }
+
+    /// How many workers it will have.
+    pub fn worker_count(&self) -> usize {
+        self.listeners.len()
+    }
+
+    /// Serves on this and further threads until `stop` is ready and the sessions are told. An
+    /// error says that a worker or the admin listener failed.
+    pub fn run(self, stop: impl Future<Output = ()>) -> io::Result<()> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(self.serve(stop))
+    }
+
+    async fn serve(self, stop: impl Future<Output = ()>) -> io::Result<()> {
+        let clock = Clock::start();
+        let metrics: Vec<_> =
+            self.listeners.iter().map(|_| Arc::<WorkerMetrics>::default()).collect();
+        let (stop_workers, stopping) = watch::channel(false);
+        let (ended, mut endings) = mpsc::channel(metrics.len());
+        let threads = self.start_workers(&metrics, clock, &stopping, &ended)?;
+        // The workers hold the rest: once they are gone, so is the channel.
+        drop(ended);
+        let mut admin = pin!(Admin::new(metrics, clock).serve(self.admin));
+        let outcome = tokio::select! {
+            () = stop => Ok(()),
+            error = &mut admin => return Err(error),
+            Some(ending) = endings.recv() => ending,
+        };
+        // A worker that is gone already needs no stopping.
+        let _ = stop_workers.send(true);
+        let all_ended = async { while endings.recv().await.is_some() {} };
+        tokio::select! {
+            () = all_ended => {}
+            _ = admin => {}
+        }
+        for thread in threads {
+            // What it had to say it has said through the channel.
+            let _ = thread.join();
+        }
+        outcome
+    }
+
+    fn start_workers(
+        &self,
+        metrics: &[Arc<WorkerMetrics>],
+        clock: Clock,
+        stop: &watch::Receiver<bool>,
+        ended: &mpsc::Sender<io::Result<()>>,
+    ) -> io::Result<Vec<JoinHandle<()>>> {
+        let mailboxes: Vec<_> =
+            metrics.iter().map(|_| Arc::new(Mailbox::new(MAILBOX_BYTES))).collect();
+        let broker = Arc::new(Broker::Memory(MemoryBroker::new(mailboxes.clone())));
+        let mut threads = Vec::new();
+        for (index, listener) in self.listeners.iter().enumerate() {
+            let seed = Seed {
+                id: WorkerId::new(index).expect("node.workers is at most 128"),
+                listener: listener.try_clone()?,
+                mailbox: mailboxes[index].clone(),
+                broker: broker.clone(),
+                settings: self.settings.clone(),
+                clock,
+                metrics: metrics[index].clone(),
+                stop: stop.clone(),
+            };
+            threads.push(start_worker(seed, ended.clone())?);
+        }
+        Ok(threads)
+    }
+}
+
+fn start_worker(seed: Seed, ended: mpsc::Sender<io::Result<()>>) -> io::Result<JoinHandle<()>> {
+    let name = format!("worker-{}", seed.id.index());
+    thread::Builder::new().name(name.clone()).spawn(move || {
+        let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| worker::run(seed)));
+        let ending = run.unwrap_or_else(|_| Err(io::Error::other(format!("{name} panicked"))));
+        // There is room for every worker's ending; if nobody listens, the node has failed already.
+        let _ = ended.try_send(ending);
+    })
+}
+
+fn worker_count(settings: &Settings) -> usize {
+    match settings.node.workers {
+        0 => thread::available_parallelism().map_or(1, usize::from).min(WorkerId::MAX + 1),
+        count => count,
+    }
+}
+
+fn cannot_listen(name: &str, address: SocketAddr, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "{name}: {address} is taken by another program or another Umbel; choose another port"
+        ),
+        io::ErrorKind::PermissionDenied => {
+            format!("{name}: {address} may not be listened on: {error}")
+        }
+        _ => format!("{name}: can't listen on {address}: {error}"),
+    }
+}

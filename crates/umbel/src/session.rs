@@ -1,0 +1,95 @@
+//! A session: one client connection after its handshake.
+
+mod close;
+mod commands;
+mod frame_parser;
+pub mod incoming;
+mod open;
+mod task;
+mod wire;
+
+pub(crate) use close::CloseReason;
+pub(crate) use open::{Opening, open};
+pub(crate) use task::SessionTask;
+pub(crate) use wire::{Wire, Written};
+
+use std::task::Waker;
+
+use umbel_hub::SessionKey;
+use umbel_protocol::{SessionId, Topic};
+
+use crate::config::Limits;
+use crate::wheel::Tick;
+use incoming::Incoming;
+
+/// What a worker keeps of a session, in the hub's slot for it.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) id: SessionId,
+    pub(crate) wire: Wire,
+    /// Of the session's task, which waits for input and, when blocked, for room to write.
+    pub(crate) waker: Option<Waker>,
+    pub(crate) incoming: Incoming,
+    pub(crate) role: Role,
+    pub(crate) phase: Phase,
+    /// The socket took nothing last time; its task waits until it does.
+    pub(crate) blocked: bool,
+    /// When something was last written: silence since then is for the heartbeat.
+    pub(crate) last_written: Tick,
+    /// What the worker's ledger was told of this session's input and control frames.
+    pub(crate) charged: Charged,
+}
+
+/// What the worker's ledger holds on account of one session, in bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Charged {
+    pub(crate) input: u32,
+    pub(crate) control: u32,
+}
+
+/// Names a session for as long as it lives. The key alone may have passed to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SessionRef {
+    pub(crate) key: SessionKey,
+    pub(crate) id: SessionId,
+}
+
+/// What a session's client may say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Frames are payloads, for this topic if it may publish at all.
+    Plain { publish_to: Option<Topic>, echo: bool, close_on_gap: bool },
+    /// Frames are commands.
+    Json,
+    /// Nothing: the stream goes one way.
+    Sse,
+}
+
+/// Where a session stands in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// It holds its topics, but its head isn't written yet, so nothing may be.
+    Opening,
+    /// Messages flow.
+    Open,
+    /// The close frame or the end of the stream is on its way; over at the deadline.
+    Closing { reason: CloseReason, deadline: Tick },
+}
+
+impl Role {
+    /// The longest message that this client may send.
+    pub(crate) fn max_message_bytes(&self, limits: &Limits) -> usize {
+        match self {
+            Self::Plain { .. } => limits.payload_bytes,
+            // A frame may hold several commands.
+            Self::Json => limits.body_bytes,
+            Self::Sse => 0,
+        }
+    }
+}
+
+impl Session {
+    pub(crate) fn is_closing(&self) -> bool {
+        matches!(self.phase, Phase::Closing { .. })
+    }
+}

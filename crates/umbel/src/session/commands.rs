@@ -1,0 +1,275 @@
+//! What sessions ask for, done.
+//!
+//! Each function ends with its reply among the session's control frames. Between two awaits the
+//! session may end; then there is nobody to reply to and the rest isn't done.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::Poll;
+
+use umbel_hub::Hub;
+use umbel_protocol::json::{
+    self, Command, ErrorCode, Publish, Reply, Request, RequestError, RequestId,
+};
+use umbel_protocol::{Delivery, Message, Payload, PayloadError, Topic};
+
+use super::incoming::ClientFrame;
+use super::{CloseReason, Role, Session, SessionRef};
+use crate::authorise::{Action, Principal};
+use crate::clock::Clock;
+use crate::worker::{Source, Worker};
+
+/// How many bytes of replies may wait before no more is done for a session: one that doesn't read
+/// its replies isn't listened to. Replies may be much longer than what they answer.
+pub(super) const CONTROL_HIGH_BYTES: usize = 64 * 1024;
+
+/// Runs the commands of one text frame of the JSON dialect, in order.
+pub(super) async fn execute(worker: Rc<Worker>, session: SessionRef, frame: String) {
+    for request in json::requests(&frame) {
+        match request {
+            Ok(request) => worker.run(session, request).await,
+            Err(RequestError::Refused { id, code, message }) => {
+                worker.reply_error(session, id, code, &message);
+            }
+            Err(RequestError::Unparseable(message)) => {
+                worker.close_session(session, CloseReason::Unparseable, &message);
+            }
+        }
+        if !worker.is_open(session) {
+            return;
+        }
+        worker.replies_taken(session).await;
+    }
+}
+
+/// Publishes one frame of the plain dialect. What can't be published ends the session, since the
+/// dialect has no other way to say so.
+pub(super) async fn publish_frame(worker: Rc<Worker>, session: SessionRef, frame: ClientFrame) {
+    let Some((topic, echo)) = worker.plain_target(session) else {
+        let text = "this URL takes no messages";
+        return worker.close_session(session, CloseReason::Forbidden, text);
+    };
+    let payload = match frame {
+        ClientFrame::Text(text) => Payload::text(text),
+        ClientFrame::Binary(bytes) => Payload::binary(bytes),
+        ClientFrame::Ping(_) | ClientFrame::Pong | ClientFrame::Close(_) => return,
+    };
+    let publish = Publish { topic, payload, event: None, echo };
+    if let Err(refusal) = worker.publish(session, publish).await {
+        let (reason, text) = refusal.as_close();
+        worker.close_session(session, reason, &text);
+    }
+}
+
+/// Why a session's message wasn't published.
+#[derive(Debug)]
+enum PublishRefusal {
+    Forbidden(Topic),
+    WrongKind(Topic, PayloadError),
+    TooLarge { bytes: usize, limit: usize },
+    Unavailable(umbel_broker::PublishError),
+}
+
+impl PublishRefusal {
+    fn as_reply(&self) -> (ErrorCode, String) {
+        match self {
+            Self::Forbidden(topic) => {
+                (ErrorCode::Forbidden, format!("publishing to `{topic}` is not allowed"))
+            }
+            Self::WrongKind(topic, error) => {
+                (ErrorCode::BadRequest, format!("`{topic}` takes another kind: {error}"))
+            }
+            Self::TooLarge { bytes, limit } => (
+                ErrorCode::TooLarge,
+                format!("payload is {bytes} bytes, at most {limit} are allowed"),
+            ),
+            Self::Unavailable(error) => (ErrorCode::Unavailable, error.to_string()),
+        }
+    }
+
+    fn as_close(&self) -> (CloseReason, String) {
+        let reason = match self {
+            Self::Forbidden(_) => CloseReason::Forbidden,
+            Self::WrongKind(..) => CloseReason::Unsupported,
+            Self::TooLarge { .. } => CloseReason::TooBig,
+            Self::Unavailable(_) => CloseReason::Overloaded,
+        };
+        (reason, self.as_reply().1)
+    }
+}
+
+impl Worker {
+    async fn run(&self, session: SessionRef, request: Request<'_>) {
+        let Request { id, command } = request;
+        match command {
+            Command::Ping => self.reply(session, id, &Reply::Pong),
+            Command::Subscribe(topics) => self.subscribe(session, id, topics).await,
+            Command::Unsubscribe(topic) => self.unsubscribe(session, id, &topic),
+            Command::Publish(publish) => match self.publish(session, publish).await {
+                Ok(published) => self.reply(session, id, &Reply::Published(published.id)),
+                Err(refusal) => {
+                    let (code, message) = refusal.as_reply();
+                    self.reply_error(session, id, code, &message);
+                }
+            },
+        }
+    }
+
+    /// All topics or none: one that can't be held refuses the whole request.
+    async fn subscribe(&self, session: SessionRef, id: Option<RequestId<'_>>, topics: Vec<Topic>) {
+        let mut granted = Vec::with_capacity(topics.len());
+        for topic in topics {
+            match self.door.authorise(&Principal::Anonymous, Action::Subscribe, &topic).await {
+                Ok(rule) => granted.push((topic, rule.on_slow)),
+                Err(forbidden) => {
+                    return self.reply_error(
+                        session,
+                        id,
+                        ErrorCode::Forbidden,
+                        &forbidden.to_string(),
+                    );
+                }
+            }
+        }
+        if let Err((code, message)) = self.check_room(session, &granted) {
+            return self.reply_error(session, id, code, &message);
+        }
+        for (topic, on_slow) in granted {
+            self.hold(session, &topic, on_slow).await;
+            self.reply(session, id, &Reply::Subscribed(&topic));
+        }
+    }
+
+    fn check_room(
+        &self,
+        session: SessionRef,
+        topics: &[(Topic, umbel_hub::OnSlow)],
+    ) -> Result<(), (ErrorCode, String)> {
+        let hub = self.hub.borrow();
+        if !Worker::is_alive(&hub, session) {
+            return Ok(());
+        }
+        if let Some((topic, _)) = topics.iter().find(|(topic, _)| hub.holds(session.key, topic)) {
+            return Err((
+                ErrorCode::AlreadySubscribed,
+                format!("topic `{topic}` is subscribed already"),
+            ));
+        }
+        let (wanted, limit) =
+            (hub.held(session.key) + topics.len(), self.limits.topics_per_session);
+        if wanted > limit {
+            return Err((
+                ErrorCode::Limit,
+                format!("the session would hold {wanted} topics, at most {limit} are allowed"),
+            ));
+        }
+        Ok(())
+    }
+
+    fn unsubscribe(&self, session: SessionRef, id: Option<RequestId<'_>>, topic: &Topic) {
+        let unsubscribed = {
+            let mut hub = self.hub.borrow_mut();
+            if !Worker::is_alive(&hub, session) {
+                return;
+            }
+            hub.unsubscribe(session.key, topic)
+        };
+        match unsubscribed {
+            Ok(unsubscribed) => {
+                if unsubscribed.last {
+                    self.broker.detach(self.id, topic);
+                }
+                self.reply(session, id, &Reply::Unsubscribed(topic));
+            }
+            Err(_) => self.reply_error(
+                session,
+                id,
+                ErrorCode::NotSubscribed,
+                &format!("topic `{topic}` is not subscribed"),
+            ),
+        }
+    }
+
+    async fn publish(
+        &self,
+        session: SessionRef,
+        publish: Publish,
+    ) -> Result<umbel_broker::Published, PublishRefusal> {
+        let Publish { topic, payload, event, echo } = publish;
+        let (bytes, limit) = (payload.bytes().len(), self.limits.payload_bytes);
+        if bytes > limit {
+            return Err(PublishRefusal::TooLarge { bytes, limit });
+        }
+        let authorised = self.door.authorise(&Principal::Anonymous, Action::Publish, &topic).await;
+        let rule = authorised.map_err(|_| PublishRefusal::Forbidden(topic.clone()))?;
+        let payload =
+            rule.fit(payload).map_err(|error| PublishRefusal::WrongKind(topic.clone(), error))?;
+        let message = Message {
+            topic,
+            payload,
+            event,
+            published: Clock::wall(),
+            origin: (!echo).then_some(session.id),
+            id: None,
+        };
+        let received = self.clock.micros();
+        let published = self.broker.publish(Delivery { message, received }).await;
+        if published.is_ok() {
+            self.metrics.messages_in.of(Source::Session).add(1);
+        }
+        published.map_err(PublishRefusal::Unavailable)
+    }
+
+    fn plain_target(&self, session: SessionRef) -> Option<(Topic, bool)> {
+        let hub = self.hub.borrow();
+        match &hub.get(session.key).filter(|state| state.id == session.id)?.role {
+            Role::Plain { publish_to, echo, .. } => publish_to.clone().map(|topic| (topic, *echo)),
+            Role::Json | Role::Sse => None,
+        }
+    }
+
+    /// Waits until few replies wait. The session's task is woken when its socket takes bytes, and
+    /// polls this after it has written them.
+    async fn replies_taken(&self, session: SessionRef) {
+        let is_high = |hub: &Hub<Session>| {
+            Worker::is_alive(hub, session) && hub.control_len(session.key) > CONTROL_HIGH_BYTES
+        };
+        poll_fn(|_| {
+            let mut hub = self.hub.borrow_mut();
+            if is_high(&hub) {
+                self.flush(&mut hub, session.key, self.clock.micros());
+            }
+            if is_high(&hub) { Poll::Pending } else { Poll::Ready(()) }
+        })
+        .await;
+    }
+
+    fn reply(&self, session: SessionRef, id: Option<RequestId<'_>>, reply: &Reply<'_>) {
+        let mut hub = self.hub.borrow_mut();
+        if Worker::is_alive(&hub, session) {
+            reply.write(hub.control(session.key), id);
+        }
+    }
+
+    fn reply_error(
+        &self,
+        session: SessionRef,
+        id: Option<RequestId<'_>>,
+        code: ErrorCode,
+        message: &str,
+    ) {
+        self.reply(session, id, &Reply::Error { code, message });
+    }
+
+    fn close_session(&self, session: SessionRef, reason: CloseReason, text: &str) {
+        let mut hub = self.hub.borrow_mut();
+        if Worker::is_alive(&hub, session) {
+            self.close(&mut hub, session.key, reason, text);
+        }
+    }
+
+    fn is_open(&self, session: SessionRef) -> bool {
+        let mut hub = self.hub.borrow_mut();
+        Worker::alive_mut(&mut hub, session).is_some_and(|state| !state.is_closing())
+    }
+}

@@ -1,0 +1,93 @@
+//! The write seam: how frames reach the client's socket.
+
+use std::io::{self, IoSlice};
+use std::net::Shutdown;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use socket2::SockRef;
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::TcpStream;
+use umbel_hub::Pending;
+
+/// What carries a session's bytes. Closed, so that the write is a branch and not a call through a
+/// pointer.
+#[derive(Debug)]
+pub(crate) enum Wire {
+    /// A socket of its own; frames are written from the logs as they lie there.
+    Tcp(TcpStream),
+}
+
+/// What became of a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// Nothing was pending.
+    Nothing,
+    /// So many bytes were taken.
+    Bytes(usize),
+    /// The socket takes nothing now.
+    Blocked,
+}
+
+/// The most slices in one write. A session with news of more topics than that is written again.
+const MAX_SLICES: usize = 64;
+
+impl Wire {
+    /// Writes what is pending with one system call.
+    ///
+    /// HOT PATH: the only call per session and batch. One slice goes without gathering.
+    pub(crate) fn write<S>(&self, mut pending: Pending<'_, S>) -> io::Result<Written> {
+        let Self::Tcp(stream) = self;
+        let Some(first) = pending.next() else {
+            return Ok(Written::Nothing);
+        };
+        let written = match pending.next() {
+            None => stream.try_write(first),
+            Some(second) => write_gathered(stream, [first, second].into_iter().chain(pending)),
+        };
+        match written {
+            Ok(bytes) => Ok(Written::Bytes(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Written::Blocked),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Ready when the socket may take bytes again; otherwise `context`'s task is woken then.
+    pub(crate) fn poll_writable(&self, context: &mut Context<'_>) -> Poll<()> {
+        let Self::Tcp(stream) = self;
+        // An error shows at the write that follows.
+        stream.poll_write_ready(context).map(drop)
+    }
+
+    /// Reads what there is into `buffer`; 0 bytes are the end.
+    pub(crate) fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let Self::Tcp(stream) = self;
+        let mut buffer = ReadBuf::new(buffer);
+        let read = Pin::new(stream).poll_read(context, &mut buffer);
+        read.map_ok(|()| buffer.filled().len())
+    }
+
+    /// Tells the peer that nothing more comes.
+    pub(crate) fn finish(&self) {
+        let Self::Tcp(stream) = self;
+        // A peer that is gone already needs no telling.
+        let _ = SockRef::from(stream).shutdown(Shutdown::Write);
+    }
+}
+
+fn write_gathered<'s>(
+    stream: &TcpStream,
+    slices: impl Iterator<Item = &'s [u8]>,
+) -> io::Result<usize> {
+    let mut gathered = [IoSlice::new(&[]); MAX_SLICES];
+    let mut count = 0;
+    for (place, slice) in gathered.iter_mut().zip(slices) {
+        *place = IoSlice::new(slice);
+        count += 1;
+    }
+    stream.try_write_vectored(&gathered[..count])
+}

@@ -1,0 +1,104 @@
+//! A worker: one thread with its own event loop, listener, sessions and topics.
+//!
+//! Workers share nothing on the way of a message. What reaches a worker from outside comes through
+//! its listener, its mailbox and its stop signal; what leaves it goes to the broker and into
+//! metric cells that only it writes.
+
+mod accept;
+mod fan_out;
+mod flush;
+mod labels;
+mod metrics;
+mod run;
+mod tasks;
+mod ticks;
+
+pub(crate) use labels::{Held, Source, Status};
+pub(crate) use metrics::{WorkerMetrics, families};
+pub(crate) use run::{Seed, run};
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use slab::Slab;
+use umbel_broker::{Broker, Mailbox, WorkerId};
+use umbel_hub::Hub;
+
+use crate::authorise::Door;
+use crate::clock::Clock;
+use crate::config::Limits;
+use crate::http::Connection;
+use crate::ledger::Ledger;
+use crate::session::incoming::FrameParser;
+use crate::session::{Session, SessionRef};
+use crate::wheel::{Tick, Wheel};
+use tasks::Tasks;
+
+/// The state of a worker, shared by the tasks of its thread. No borrow is held across an await.
+pub(crate) struct Worker {
+    pub(crate) id: WorkerId,
+    pub(crate) hub: RefCell<Hub<Session>>,
+    pub(crate) wheel: RefCell<Wheel<Timer>>,
+    pub(crate) tasks: Tasks,
+    /// Connections that are served HTTP, to be ended when the worker stops.
+    pub(crate) connections: RefCell<Slab<Rc<Connection>>>,
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) broker: Arc<Broker>,
+    pub(crate) door: Door,
+    pub(crate) limits: Limits,
+    pub(crate) heartbeat_seconds: u32,
+    pub(crate) clock: Clock,
+    pub(crate) metrics: Arc<WorkerMetrics>,
+    pub(crate) ledger: Rc<Ledger>,
+    /// Sessions have no read buffer: whichever is readable reads into this one.
+    pub(crate) read_buffer: RefCell<Box<[u8]>>,
+    pub(crate) frame_parser: RefCell<FrameParser>,
+}
+
+/// What waits on the wheel.
+#[derive(Debug)]
+pub(crate) enum Timer {
+    /// A session's heartbeat or, if it closes, its deadline.
+    Session(SessionRef),
+    /// A connection's deadline.
+    Connection(Rc<Connection>),
+}
+
+/// What one read takes at most. Large enough for many small frames, small enough for the cache.
+const READ_BYTES: usize = 64 * 1024;
+
+impl Worker {
+    fn new(seed: &Seed) -> Self {
+        let limits = seed.settings.limits;
+        Self {
+            id: seed.id,
+            hub: RefCell::new(Hub::new(limits.behind_bytes)),
+            wheel: RefCell::new(Wheel::new()),
+            tasks: Tasks::default(),
+            connections: RefCell::new(Slab::new()),
+            mailbox: seed.mailbox.clone(),
+            broker: seed.broker.clone(),
+            door: Door::new(seed.settings.topics.clone()),
+            limits,
+            heartbeat_seconds: seed.settings.node.heartbeat_seconds,
+            clock: seed.clock,
+            metrics: seed.metrics.clone(),
+            ledger: Rc::default(),
+            read_buffer: RefCell::new(vec![0; READ_BYTES].into()),
+            frame_parser: RefCell::new(FrameParser::new(
+                limits.body_bytes.max(limits.payload_bytes),
+            )),
+        }
+    }
+
+    /// Exports how many connections are served HTTP.
+    pub(crate) fn count_connections(&self) {
+        self.metrics.connections_open.set_count(self.connections.borrow().len());
+    }
+
+    /// The tick of the wheel that was reached last.
+    pub(crate) fn now(&self) -> Tick {
+        self.wheel.borrow().now()
+    }
+}

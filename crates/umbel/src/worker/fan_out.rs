@@ -1,0 +1,121 @@
+//! The fan-out: from the mailbox to the sockets.
+
+use std::rc::Rc;
+
+use umbel_protocol::Delivery;
+
+use super::Worker;
+
+/// The most messages that are appended before sessions are written. With more, what waits would
+/// be written in larger pieces, but the first message of a batch would wait for the last.
+const BATCH_MESSAGES: usize = 1024;
+
+/// The most payload bytes of a batch, for the same reason: a few milliseconds of encoding.
+const BATCH_BYTES: usize = 1 << 20;
+
+/// How many sessions are written before the rest of the worker gets its turn: about 0.3 ms.
+const WRITES_PER_TURN: usize = 64;
+
+/// How many bytes may be written in one turn, for large messages.
+const BYTES_PER_TURN: u64 = 1 << 20;
+
+/// The clock is read every so many writes: it costs less than a hundredth of a write each, and
+/// latencies are off by a few writes at most.
+const WRITES_PER_CLOCK: usize = 8;
+
+/// A batch vector that grew beyond this is given back.
+const KEEP_BATCH: usize = 4096;
+
+/// Fans out whatever comes into the worker's mailbox. Never returns.
+pub(super) async fn fan_out(worker: &Rc<Worker>) {
+    let mut batch = Vec::new();
+    loop {
+        worker.mailbox.take(&mut batch).await;
+        let mut rest = &batch[..];
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(batch_len(rest));
+            worker.hub.borrow_mut().fan_out(now);
+            worker.write_due().await;
+            worker.observe_fan_out(now);
+            rest = later;
+        }
+        batch.clear();
+        batch.shrink_to(KEEP_BATCH);
+    }
+}
+
+/// How many of the deliveries make a batch: at least one.
+fn batch_len(deliveries: &[Delivery]) -> usize {
+    let mut bytes = 0;
+    let within = |delivery: &&Delivery| {
+        bytes += delivery.message.payload.bytes().len();
+        bytes <= BATCH_BYTES
+    };
+    deliveries.iter().take(BATCH_MESSAGES).take_while(within).count().max(1)
+}
+
+impl Worker {
+    /// Writes every session for which something is due, with a pause for others now and then.
+    async fn write_due(&self) {
+        while self.write_some_due() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Writes the next due sessions; whether there may be more.
+    ///
+    /// HOT PATH.
+    fn write_some_due(&self) -> bool {
+        let mut hub = self.hub.borrow_mut();
+        let written_before = self.metrics.sent_bytes.get();
+        let mut now = 0;
+        for turn in 0..WRITES_PER_TURN {
+            if turn % WRITES_PER_CLOCK == 0 {
+                now = self.clock.micros();
+                if self.metrics.sent_bytes.get() - written_before > BYTES_PER_TURN {
+                    return true;
+                }
+            }
+            let Some(session) = hub.next_due() else {
+                return false;
+            };
+            self.flush(&mut hub, session, now);
+        }
+        true
+    }
+
+    fn observe_fan_out(&self, batch: &[Delivery]) {
+        let now = self.clock.micros();
+        for delivery in batch {
+            self.metrics.fan_out_seconds.observe(now.saturating_sub(delivery.received), 1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use umbel_protocol::{Message, Payload, Timestamp, Topic};
+
+    fn delivery(bytes: usize) -> Delivery {
+        Delivery {
+            message: Message {
+                topic: Topic::new("a").unwrap(),
+                payload: Payload::binary(vec![0; bytes]),
+                event: None,
+                published: Timestamp(0),
+                origin: None,
+                id: None,
+            },
+            received: 0,
+        }
+    }
+
+    #[test]
+    fn a_batch_is_bounded_by_messages_and_bytes_and_never_empty() {
+        assert_eq!(batch_len(&vec![delivery(1); 5]), 5);
+        assert_eq!(batch_len(&vec![delivery(1); 2000]), BATCH_MESSAGES);
+        assert_eq!(batch_len(&vec![delivery(BATCH_BYTES / 4); 9]), 4);
+        assert_eq!(batch_len(&vec![delivery(BATCH_BYTES + 1); 2]), 1);
+    }
+}

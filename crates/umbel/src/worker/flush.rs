@@ -1,0 +1,199 @@
+//! Writing to sessions, and ending them.
+
+use umbel_hub::{Hub, OnSlow, SessionKey, Verdict};
+use umbel_protocol::websocket::{self, Opcode};
+use umbel_protocol::{Dialect, GapReason, Topic, sse};
+
+use super::labels::Policy;
+use super::{Held, Timer, Worker};
+use crate::session::{CloseReason, Phase, Role, Session, SessionRef, Written};
+
+/// How long a client may take to read the rest and answer the close frame.
+const CLOSE_SECONDS: u32 = 5;
+
+impl Worker {
+    /// Writes what is due to a session. `now` is [`crate::clock::Clock::micros`], perhaps a few
+    /// writes old.
+    ///
+    /// HOT PATH: once per session and batch; one system call if the socket takes everything.
+    pub(crate) fn flush(&self, hub: &mut Hub<Session>, key: SessionKey, now: u64) {
+        loop {
+            let session = hub.get(key).expect("only open sessions are flushed");
+            if session.blocked || session.phase == Phase::Opening {
+                return self.hold_to_budget(hub, key);
+            }
+            match session.wire.write(hub.pending(key)) {
+                Ok(Written::Bytes(bytes)) => self.wrote(hub, key, bytes, now),
+                Ok(Written::Nothing) => {
+                    hub.advance(key, 0);
+                }
+                Ok(Written::Blocked) => return self.block(hub, key),
+                Err(_) => return self.remove(hub, key, CloseReason::Lost),
+            }
+            if hub.is_drained(key) {
+                return self.drained(hub, key);
+            }
+        }
+    }
+
+    fn wrote(&self, hub: &mut Hub<Session>, key: SessionKey, bytes: usize, now: u64) {
+        let since = hub.pending_since(key);
+        let delivered = hub.advance(key, bytes);
+        if let Some(since) = since
+            && delivered > 0
+        {
+            let histogram = self.metrics.delivery_seconds.of(hub.dialect(key).into());
+            histogram.observe(now.saturating_sub(since), 1);
+        }
+        self.metrics.sent_bytes.add(bytes as u64);
+        self.metrics.writes.add(1);
+        let now = self.now();
+        let session = hub.get_mut(key).expect("it was written to a moment ago");
+        session.last_written = now;
+    }
+
+    fn drained(&self, hub: &mut Hub<Session>, key: SessionKey) {
+        let session = hub.get_mut(key).expect("it was written to a moment ago");
+        if session.charged.control > 0 {
+            let before = std::mem::take(&mut session.charged.control);
+            self.ledger.change(Held::Control, before as usize, 0);
+        }
+        match session.phase {
+            Phase::Opening | Phase::Open => {}
+            // The client has said goodbye and heard ours: the server closes first (RFC 6455
+            // section 7.1.1).
+            Phase::Closing { reason: CloseReason::Client, .. } => {
+                self.remove(hub, key, CloseReason::Client)
+            }
+            Phase::Closing { .. } => session.wire.finish(),
+        }
+    }
+
+    /// The socket is full: the session's task waits for room, and the session is held to its
+    /// budget.
+    fn block(&self, hub: &mut Hub<Session>, key: SessionKey) {
+        let session = hub.get_mut(key).expect("it was written to a moment ago");
+        session.blocked = true;
+        if let Some(waker) = &session.waker {
+            let mut context = std::task::Context::from_waker(waker);
+            if session.wire.poll_writable(&mut context).is_ready() {
+                waker.wake_by_ref();
+            }
+        }
+        self.hold_to_budget(hub, key);
+    }
+
+    fn hold_to_budget(&self, hub: &mut Hub<Session>, key: SessionKey) {
+        let verdict = hub.enforce(key);
+        self.charge_control(hub, key);
+        let (policy, gap) = match verdict {
+            Verdict::Within => return,
+            Verdict::Moved { gap: false } => (OnSlow::Latest, false),
+            Verdict::Moved { gap: true } => (OnSlow::Drop, true),
+            Verdict::Disconnect => (OnSlow::Disconnect, false),
+        };
+        self.metrics.slow_consumers.of(Policy(policy)).add(1);
+        if gap {
+            self.metrics.gaps.of(GapReason::Slow).add(1);
+        }
+        let session = hub.get(key).expect("a session within or over its budget is open");
+        let wants_close = gap && matches!(session.role, Role::Plain { close_on_gap: true, .. });
+        if policy == OnSlow::Disconnect {
+            self.close(hub, key, CloseReason::Slow, "further behind than allowed");
+        } else if wants_close {
+            self.close(hub, key, CloseReason::Gap, "messages were dropped");
+        }
+    }
+
+    fn charge_control(&self, hub: &mut Hub<Session>, key: SessionKey) {
+        let waiting = u32::try_from(hub.control_len(key)).unwrap_or(u32::MAX);
+        let session = hub.get_mut(key).expect("only open sessions are charged");
+        let before = std::mem::replace(&mut session.charged.control, waiting);
+        self.ledger.change(Held::Control, before as usize, waiting as usize);
+    }
+
+    /// Ends a session from this side: no message follows, the client is told why and has a few
+    /// seconds to take it in.
+    pub(crate) fn close(
+        &self,
+        hub: &mut Hub<Session>,
+        key: SessionKey,
+        reason: CloseReason,
+        text: &str,
+    ) {
+        let code = reason.code();
+        self.begin_close(hub, key, reason, |out| {
+            websocket::write_close(out, code, text);
+        });
+    }
+
+    /// Answers a client's close frame with its own code (RFC 6455 section 5.5.1).
+    pub(crate) fn answer_close(&self, hub: &mut Hub<Session>, key: SessionKey, code: Option<u16>) {
+        self.begin_close(hub, key, CloseReason::Client, |out| match code {
+            Some(code) => websocket::write_close(out, code, ""),
+            None => websocket::write_frame(out, Opcode::Close, &[]),
+        });
+    }
+
+    fn begin_close(
+        &self,
+        hub: &mut Hub<Session>,
+        key: SessionKey,
+        reason: CloseReason,
+        write_close: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let dialect = hub.dialect(key);
+        let session = hub.get_mut(key).expect("only open sessions are closed");
+        if session.is_closing() {
+            return;
+        }
+        let deadline = self.now().plus_seconds(CLOSE_SECONDS);
+        session.phase = Phase::Closing { reason, deadline };
+        let id = session.id;
+        self.metrics.sessions_closed.of(reason).add(1);
+        tracing::debug!(session = %id, ?reason, "Session closes");
+        self.wheel.borrow_mut().insert(Timer::Session(SessionRef { key, id }), deadline);
+        hub.leave_all(key, |topic| self.left(topic));
+        match dialect {
+            Dialect::Plain | Dialect::Json => write_close(hub.control(key)),
+            Dialect::Sse => {}
+        }
+        self.flush(hub, key, self.clock.micros());
+    }
+
+    /// Takes a session out at once: its connection is gone, or all is said.
+    pub(crate) fn remove(&self, hub: &mut Hub<Session>, key: SessionKey, reason: CloseReason) {
+        let transport = hub.dialect(key).into();
+        let session = hub.close(key, |topic| self.left(topic));
+        self.metrics.session_gone(transport);
+        if !session.is_closing() {
+            self.metrics.sessions_closed.of(reason).add(1);
+        }
+        self.ledger.change(Held::Input, session.charged.input as usize, 0);
+        self.ledger.change(Held::Control, session.charged.control as usize, 0);
+        if let Some(waker) = session.waker {
+            waker.wake();
+        }
+    }
+
+    /// Sends a silent session a sign of life, which also finds out whether it still has one.
+    pub(crate) fn heartbeat(&self, hub: &mut Hub<Session>, key: SessionKey) {
+        if !hub.is_drained(key) {
+            // What waits to be written will do.
+            return;
+        }
+        self.metrics.heartbeats.add(1);
+        match hub.dialect(key) {
+            Dialect::Plain | Dialect::Json => {
+                websocket::write_frame(hub.control(key), Opcode::Ping, &[]);
+            }
+            Dialect::Sse => sse::write_comment(hub.control(key), "heartbeat"),
+        }
+        self.flush(hub, key, self.clock.micros());
+    }
+
+    /// No subscription of this topic is left in this worker.
+    fn left(&self, topic: &Topic) {
+        self.broker.detach(self.id, topic);
+    }
+}

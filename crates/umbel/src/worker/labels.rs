@@ -1,0 +1,167 @@
+//! The labels of a worker's metrics: closed sets.
+
+use umbel_hub::{OnSlow, Skipped};
+use umbel_metrics::LabelSet;
+
+/// Where a message came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// `POST /topics/{topic}` or `POST /publish`.
+    Http,
+    /// A WebSocket session.
+    Session,
+}
+
+impl LabelSet for Source {
+    const ALL: &'static [Self] = &[Self::Http, Self::Session];
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn as_label(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Session => "session",
+        }
+    }
+}
+
+/// What holds memory besides the logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Held {
+    /// Deliveries on their way into the worker.
+    Mailbox,
+    /// Unfinished input of sessions.
+    Input,
+    /// Frames for one session alone that couldn't be written yet.
+    Control,
+    /// Request bodies.
+    Bodies,
+    /// Connections that are no session yet, or never will be.
+    Connections,
+}
+
+impl Held {
+    pub(crate) const COUNT: usize = 5;
+}
+
+impl LabelSet for Held {
+    const ALL: &'static [Self] =
+        &[Self::Mailbox, Self::Input, Self::Control, Self::Bodies, Self::Connections];
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn as_label(self) -> &'static str {
+        match self {
+            Self::Mailbox => "mailbox",
+            Self::Input => "input",
+            Self::Control => "control",
+            Self::Bodies => "bodies",
+            Self::Connections => "connections",
+        }
+    }
+}
+
+/// The status of an answer to a publishing request. The set is closed by what this node answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Status(u16);
+
+impl From<hyper::StatusCode> for Status {
+    fn from(status: hyper::StatusCode) -> Self {
+        Self(status.as_u16())
+    }
+}
+
+impl LabelSet for Status {
+    const ALL: &'static [Self] = &[
+        Self(200),
+        Self(400),
+        Self(403),
+        Self(408),
+        Self(413),
+        Self(415),
+        Self(501),
+        Self(503),
+        Self(0),
+    ];
+
+    fn index(self) -> usize {
+        let other = Self::ALL.len() - 1;
+        Self::ALL.iter().position(|known| *known == self).unwrap_or(other)
+    }
+
+    fn as_label(self) -> &'static str {
+        match self.0 {
+            200 => "200",
+            400 => "400",
+            403 => "403",
+            408 => "408",
+            413 => "413",
+            415 => "415",
+            501 => "501",
+            503 => "503",
+            _ => "other",
+        }
+    }
+}
+
+/// [`Skipped`] as a label.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Skip(pub(crate) Skipped);
+
+impl LabelSet for Skip {
+    const ALL: &'static [Self] = &[
+        Self(Skipped::SlowDrop),
+        Self(Skipped::SlowLatest),
+        Self(Skipped::Ended),
+        Self(Skipped::Own),
+    ];
+
+    fn index(self) -> usize {
+        self.0.index()
+    }
+
+    fn as_label(self) -> &'static str {
+        self.0.as_str()
+    }
+}
+
+/// [`OnSlow`] as a label.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Policy(pub(crate) OnSlow);
+
+impl LabelSet for Policy {
+    const ALL: &'static [Self] =
+        &[Self(OnSlow::Disconnect), Self(OnSlow::Drop), Self(OnSlow::Latest)];
+
+    fn index(self) -> usize {
+        self.0 as usize
+    }
+
+    fn as_label(self) -> &'static str {
+        self.0.as_str()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn in_place<L: LabelSet>() {
+        for (at, label) in L::ALL.iter().enumerate() {
+            assert_eq!(label.index(), at, "{}", label.as_label());
+        }
+    }
+
+    #[test]
+    fn every_label_has_its_place() {
+        in_place::<Source>();
+        in_place::<Held>();
+        in_place::<Status>();
+        in_place::<Skip>();
+        in_place::<Policy>();
+    }
+}

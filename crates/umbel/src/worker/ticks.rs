@@ -1,0 +1,125 @@
+//! The tick of a worker: deadlines, heartbeats, and what is only worth doing now and then.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval};
+use umbel_hub::Skipped;
+use umbel_metrics::LabelSet;
+
+use super::labels::Skip;
+use super::{Held, Timer, Worker};
+use crate::session::{Phase, SessionRef};
+use crate::wheel::TICK_MILLIS;
+
+/// How many timers are served before others get their turn. Each may cost a write.
+const TIMERS_PER_TURN: usize = 64;
+
+/// What is not needed at every tick is done at every fourth, once a second.
+const TICKS_PER_SECOND: u32 = 1000 / TICK_MILLIS;
+
+/// What remains of the lag's peak after a second.
+const LAG_DECAY: f64 = 0.8;
+
+/// Turns the worker's wheel. Never returns.
+pub(super) async fn tick(worker: &Rc<Worker>) {
+    let mut ticks = interval(Duration::from_millis(TICK_MILLIS.into()));
+    // Every tick is one turn of the wheel: after a stall they come at once.
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    for count in (0..TICKS_PER_SECOND).cycle() {
+        let scheduled = ticks.tick().await;
+        worker.observe_lag(scheduled.elapsed());
+        worker.export();
+        if count == 0 {
+            worker.every_second();
+        }
+        worker.serve_timers().await;
+    }
+}
+
+impl Worker {
+    async fn serve_timers(&self) {
+        let fired = self.wheel.borrow_mut().advance();
+        for (count, timer) in fired.into_iter().enumerate() {
+            if count % TIMERS_PER_TURN == TIMERS_PER_TURN - 1 {
+                tokio::task::yield_now().await;
+            }
+            match timer {
+                Timer::Session(session) => self.session_timer(session),
+                Timer::Connection(connection) => {
+                    if let Some(due) = connection.check_deadline(self.now()) {
+                        self.wheel.borrow_mut().insert(Timer::Connection(connection), due);
+                    }
+                }
+            }
+        }
+    }
+
+    fn session_timer(&self, session: SessionRef) {
+        let now = self.now();
+        let mut hub = self.hub.borrow_mut();
+        let Some(state) = Worker::alive_mut(&mut hub, session) else {
+            return;
+        };
+        let due = match state.phase {
+            // Closing inserted a timer of its own; this may be the heartbeat's.
+            Phase::Closing { reason, deadline } if now >= deadline => {
+                return self.remove(&mut hub, session.key, reason);
+            }
+            Phase::Closing { .. } => return,
+            Phase::Opening | Phase::Open => state.last_written.plus_seconds(self.heartbeat_seconds),
+        };
+        if now < due {
+            return self.wheel.borrow_mut().insert(Timer::Session(session), due);
+        }
+        let next = now.plus_seconds(self.heartbeat_seconds);
+        self.wheel.borrow_mut().insert(Timer::Session(session), next);
+        self.heartbeat(&mut hub, session.key);
+    }
+
+    /// Puts a session's first heartbeat somewhere into its period, so that those who came together
+    /// are not served together for ever.
+    pub(crate) fn start_heartbeat(&self, session: SessionRef) {
+        let seconds = fastrand::u32(self.heartbeat_seconds.div_ceil(2)..=self.heartbeat_seconds);
+        let mut wheel = self.wheel.borrow_mut();
+        let due = wheel.now().plus_seconds(seconds);
+        wheel.insert(Timer::Session(session), due);
+    }
+
+    fn observe_lag(&self, lag: Duration) {
+        let micros = u64::try_from(lag.as_micros()).unwrap_or(u64::MAX);
+        self.metrics.loop_lag_seconds.observe(micros, 1);
+        let peak = self.metrics.loop_lag_peak.get().max(lag.as_secs_f64());
+        self.metrics.loop_lag_peak.set(peak);
+        self.metrics.last_tick_micros.set(self.clock.micros());
+    }
+
+    /// Hands the hub's counts to the metrics.
+    pub(crate) fn export(&self) {
+        let hub = self.hub.borrow();
+        let tally = hub.tally();
+        let metrics = &self.metrics;
+        metrics.deliveries_expected.set(tally.expected);
+        metrics.deliveries.set(tally.delivered);
+        for reason in Skipped::ALL {
+            metrics.deliveries_skipped.of(Skip(reason)).set(tally.skipped[reason.index()]);
+        }
+        metrics.log_bytes.set_count(tally.log_bytes);
+        metrics.subscriptions.set_count(hub.subscription_count());
+        metrics.topics.set_count(hub.topic_count());
+        for held in Held::ALL {
+            let bytes = match held {
+                Held::Mailbox => self.mailbox.bytes(),
+                _ => self.ledger.held(*held),
+            };
+            metrics.held_bytes[held.index()].set_count(bytes);
+        }
+    }
+
+    fn every_second(&self) {
+        let mut hub = self.hub.borrow_mut();
+        self.metrics.furthest_bytes.set_count(hub.take_furthest());
+        self.metrics.loop_lag_peak.set(self.metrics.loop_lag_peak.get() * LAG_DECAY);
+        hub.shrink();
+    }
+}
