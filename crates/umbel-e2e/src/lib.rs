@@ -1,0 +1,24 @@
+//! The harness of the end-to-end tests: real node processes, real sockets.
+//!
+//! A [`World`] owns every process that it started and ends it when it is dropped. Clients are
+//! written here, in plain bytes, so that a mistake in the node's own encoders or in a library that
+//! both would use can't hide. Every wait has a deadline and panics with what it waited for.
+
+#![allow(clippy::unwrap_used, reason = "whatever fails here fails the test, with its place")]
+#![allow(clippy::missing_panics_doc, reason = "every function here panics when the test fails")]
+
+mod http;
+mod metrics;
+mod node;
+mod sse;
+mod wait;
+mod websocket;
+mod world;
+
+pub use http::{Answer, HttpClient};
+pub use metrics::Metrics;
+pub use node::{ConfiguredNode, Node};
+pub use sse::SseClient;
+pub use wait::{DEADLINE, eventually, within};
+pub use websocket::{Frame, HANDSHAKE, Opcode, WebSocketClient, masked_frame};
+pub use world::World;

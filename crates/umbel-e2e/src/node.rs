@@ -1,0 +1,246 @@
+//! A node process.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::{Child, ChildStdout, Command};
+
+use crate::{HttpClient, Metrics, SseClient, WebSocketClient, within};
+
+/// A running node.
+#[derive(Debug)]
+pub struct Node {
+    child: Child,
+    http: SocketAddr,
+    admin: SocketAddr,
+    /// Kept open: a node whose output nobody reads would be stopped by its own banner.
+    _stdout: BufReader<ChildStdout>,
+    _file: Option<SettingsFile>,
+}
+
+/// How a node is started.
+#[derive(Debug, Clone)]
+pub(crate) struct NodeOptions {
+    pub(crate) workers: usize,
+    pub(crate) settings: String,
+    pub(crate) environment: Vec<(String, String)>,
+}
+
+impl Default for NodeOptions {
+    fn default() -> Self {
+        Self { workers: 1, settings: String::new(), environment: Vec::new() }
+    }
+}
+
+/// The program run with arguments of the test's own, to its end.
+#[derive(Debug)]
+pub struct ConfiguredNode;
+
+/// A file of settings that goes away with the test.
+#[derive(Debug)]
+struct SettingsFile(PathBuf);
+
+impl SettingsFile {
+    fn new(text: &str) -> Self {
+        let name = format!("umbel-e2e-{}-{:016x}.toml", std::process::id(), fastrand::u64(..));
+        let path = std::env::temp_dir().join(name);
+        std::fs::write(&path, text).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for SettingsFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// The binary that cargo built beside this test.
+fn program() -> Command {
+    let test = std::env::current_exe().unwrap();
+    let directory = test.parent().and_then(|deps| deps.parent()).unwrap();
+    let mut command = Command::new(directory.join("node-under-test"));
+    // What the developer's shell or the machine has set is not part of the test.
+    command.env_clear().env("RUST_LOG", "info").kill_on_drop(true);
+    command
+}
+
+impl ConfiguredNode {
+    /// Runs the program and gives its exit code, its output and its errors. `file` is handed to it
+    /// as `--config umbel.toml`, relative to its working directory, so that messages show just the
+    /// name.
+    pub async fn run(
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+        file: Option<&str>,
+    ) -> (i32, String, String) {
+        let directory = std::env::temp_dir().join(format!(
+            "umbel-e2e-{}-{:016x}",
+            std::process::id(),
+            fastrand::u64(..)
+        ));
+        std::fs::create_dir(&directory).unwrap();
+        let mut command = program();
+        command.args(arguments).envs(environment.iter().copied()).current_dir(&directory);
+        if let Some(text) = file {
+            std::fs::write(directory.join("umbel.toml"), text).unwrap();
+            command.args(["--config", "umbel.toml"]);
+        }
+        let output = within("the program's end", command.output()).await.unwrap();
+        std::fs::remove_dir_all(&directory).unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    }
+}
+
+impl Node {
+    pub(crate) async fn start(options: &NodeOptions) -> Self {
+        let mut command = program();
+        let file = (!options.settings.is_empty()).then(|| SettingsFile::new(&options.settings));
+        if let Some(SettingsFile(path)) = &file {
+            command.arg("--config").arg(path);
+        }
+        command.envs(options.environment.iter().cloned());
+        command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+        command.args(["--workers", &options.workers.to_string()]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let http = within("the node's banner", address_in_line(&mut stdout)).await;
+        let admin = within("the node's banner", address_in_line(&mut stdout)).await;
+        let node = Self { child, http, admin, _stdout: stdout, _file: file };
+        node.wait_until_ready().await;
+        node
+    }
+
+    async fn wait_until_ready(&self) {
+        crate::eventually("readiness", || async {
+            (HttpClient::connect(self.admin).await.get("/readyz").await.status == 200).then_some(())
+        })
+        .await;
+    }
+
+    /// Where clients and publishers find it.
+    pub fn http(&self) -> SocketAddr {
+        self.http
+    }
+
+    /// Where operators find it.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id().unwrap()
+    }
+
+    /// A plain WebSocket on a topic.
+    pub async fn subscribe(&self, topic: &str) -> WebSocketClient {
+        WebSocketClient::open(self.http, &format!("/topics/{topic}")).await
+    }
+
+    /// A plain WebSocket on a topic that is soon blocked unless the test reads from it.
+    pub async fn subscribe_without_reading(&self, topic: &str) -> WebSocketClient {
+        WebSocketClient::open_narrow(self.http, &format!("/topics/{topic}")).await
+    }
+
+    /// A session of the JSON dialect, behind its welcome.
+    pub async fn json(&self) -> WebSocketClient {
+        let mut client = WebSocketClient::open(self.http, "/ws").await;
+        assert_eq!(client.json().await["op"], "welcome");
+        client
+    }
+
+    /// An SSE stream.
+    pub async fn sse(&self, path: &str) -> SseClient {
+        SseClient::open(self.http, path).await
+    }
+
+    /// A connection for requests.
+    pub async fn client(&self) -> HttpClient {
+        HttpClient::connect(self.http).await
+    }
+
+    /// Publishes text with a request of its own.
+    pub async fn publish(&self, topic: &str, text: &str) {
+        let answer = self
+            .client()
+            .await
+            .post(&format!("/topics/{topic}"), "text/plain", text.as_bytes())
+            .await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+
+    /// Its metrics as they are now.
+    pub async fn metrics(&self) -> Metrics {
+        let answer = HttpClient::connect(self.admin).await.get("/metrics").await;
+        assert_eq!(answer.status, 200);
+        Metrics::parse(&answer.text())
+    }
+
+    /// Waits until a metric has a value. Workers hand theirs over four times a second.
+    #[track_caller]
+    pub fn metric_becomes(&self, series: &str, expected: f64) -> impl Future<Output = ()> {
+        self.metric(series, format!("{expected}"), move |value| (value - expected).abs() < 1e-9)
+    }
+
+    /// Waits until a metric is above a value.
+    #[track_caller]
+    pub fn metric_exceeds(&self, series: &str, bound: f64) -> impl Future<Output = ()> {
+        self.metric(series, format!("above {bound}"), move |value| value > bound)
+    }
+
+    #[track_caller]
+    fn metric(
+        &self,
+        series: &str,
+        wanted: String,
+        is_wanted: impl Fn(f64) -> bool,
+    ) -> impl Future<Output = ()> {
+        let place = std::panic::Location::caller();
+        async move {
+            let seen = crate::wait::poll_until(|| async {
+                let value = self.metrics().await.value(series);
+                (value, is_wanted(value))
+            });
+            if let Err(last) = seen.await {
+                panic!("{series} is {last}, not {wanted} ({place})");
+            }
+        }
+    }
+
+    /// Sends a signal to the process.
+    pub fn signal(&self, name: &str) {
+        let status = std::process::Command::new("kill")
+            .arg(format!("-{name}"))
+            .arg(self.pid().to_string())
+            .status();
+        assert!(status.unwrap().success());
+    }
+
+    /// Waits for the process to end by itself and gives its exit code.
+    pub async fn exit_code(&mut self) -> Option<i32> {
+        within("the node's exit", self.child.wait()).await.unwrap().code()
+    }
+}
+
+/// The address of the first URL in the next line that has one.
+async fn address_in_line(stdout: &mut BufReader<ChildStdout>) -> SocketAddr {
+    loop {
+        let mut line = String::new();
+        if stdout.read_line(&mut line).await.unwrap() == 0 {
+            let mut rest = String::new();
+            let _ = stdout.read_to_string(&mut rest).await;
+            panic!("the node ended before it listened: {rest}");
+        }
+        if let Some((_, url)) = line.split_once("http://") {
+            let end = url
+                .find(|c: char| !c.is_ascii_digit() && c != '.' && c != ':')
+                .unwrap_or(url.len());
+            return url[..end].parse().unwrap();
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! A client of server-sent events.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use umbel_protocol::sse::{Event, EventParser};
+
+use crate::{Answer, HttpClient, within};
+
+/// An open stream.
+#[derive(Debug)]
+pub struct SseClient {
+    stream: TcpStream,
+    /// The head of the answer.
+    pub head: Answer,
+    parser: EventParser,
+    events: VecDeque<Event>,
+}
+
+impl SseClient {
+    /// Opens a stream and waits for its first bytes, after which it is subscribed.
+    pub async fn open(address: SocketAddr, path: &str) -> Self {
+        let mut client = HttpClient::connect(address).await;
+        client
+            .send(&crate::http::request("GET", path, &[("accept", "text/event-stream")], b""))
+            .await;
+        Self::after_request(client).await
+    }
+
+    /// Takes over a connection on which a stream was asked for.
+    pub async fn after_request(mut client: HttpClient) -> Self {
+        let head = client.head().await;
+        assert_eq!(head.status, 200, "{head:?}");
+        assert_eq!(head.header("content-type"), Some("text/event-stream"));
+        let (stream, rest) = client.into_parts();
+        let mut opened =
+            Self { stream, head, parser: EventParser::default(), events: VecDeque::new() };
+        opened.events.extend(opened.parser.feed(&rest));
+        while opened.parser.comments() == 0 {
+            assert!(opened.read_more().await > 0, "the stream ended at once");
+        }
+        opened
+    }
+
+    /// The next event.
+    pub async fn event(&mut self) -> Event {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return event;
+            }
+            assert!(self.read_more().await > 0, "the stream ended");
+        }
+    }
+
+    /// The data of the next event, which must be an unnamed one.
+    pub async fn data(&mut self) -> String {
+        let event = self.event().await;
+        assert_eq!(event.name, "message", "{event:?}");
+        event.data
+    }
+
+    /// The reconnection time that the stream has set.
+    pub fn retry_millis(&self) -> Option<u64> {
+        self.parser.retry_millis()
+    }
+
+    /// Waits for so many comments in all.
+    pub async fn comments(&mut self, count: u64) {
+        while self.parser.comments() < count {
+            assert!(self.read_more().await > 0, "the stream ended");
+        }
+    }
+
+    /// Whether the stream ends without another event.
+    pub async fn ends(&mut self) -> bool {
+        while self.read_more().await > 0 {}
+        self.events.is_empty()
+    }
+
+    async fn read_more(&mut self) -> usize {
+        let mut buffer = vec![0; 16 * 1024];
+        let read = within("more of the stream", self.stream.read(&mut buffer)).await.unwrap_or(0);
+        self.events.extend(self.parser.feed(&buffer[..read]));
+        read
+    }
+}

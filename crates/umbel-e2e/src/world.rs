@@ -1,0 +1,74 @@
+//! What a test starts, and ends again.
+
+use crate::node::{Node, NodeOptions};
+
+/// The processes of one test.
+#[derive(Debug)]
+pub struct World {
+    nodes: Vec<Node>,
+}
+
+/// What a [`World`] shall hold.
+#[derive(Debug, Default)]
+pub struct WorldBuilder {
+    nodes: usize,
+    options: NodeOptions,
+}
+
+impl World {
+    /// Begins to describe a world.
+    #[allow(clippy::new_ret_no_self, reason = "`World::new()…start()` reads as what it is")]
+    pub fn new() -> WorldBuilder {
+        WorldBuilder { nodes: 1, options: NodeOptions::default() }
+    }
+
+    /// One of its nodes.
+    pub fn node(&self, index: usize) -> &Node {
+        &self.nodes[index]
+    }
+
+    /// One of its nodes, to do something to it.
+    pub fn node_mut(&mut self, index: usize) -> &mut Node {
+        &mut self.nodes[index]
+    }
+}
+
+impl WorldBuilder {
+    /// How many nodes there are; one unless told.
+    #[must_use]
+    pub fn nodes(mut self, count: usize) -> Self {
+        self.nodes = count;
+        self
+    }
+
+    /// How many workers each node has; one unless told, so that what a test sees is the same on
+    /// every machine.
+    #[must_use]
+    pub fn workers(mut self, count: usize) -> Self {
+        self.options.workers = count;
+        self
+    }
+
+    /// A configuration file for all nodes, without `[listen]`.
+    #[must_use]
+    pub fn settings(mut self, toml: &str) -> Self {
+        toml.clone_into(&mut self.options.settings);
+        self
+    }
+
+    /// An environment variable for all nodes.
+    #[must_use]
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.options.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts everything and waits until it is ready.
+    pub async fn start(self) -> World {
+        let mut nodes = Vec::new();
+        for _ in 0..self.nodes {
+            nodes.push(Node::start(&self.options).await);
+        }
+        World { nodes }
+    }
+}
