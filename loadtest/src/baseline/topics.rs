@@ -1,0 +1,177 @@
+//! Who listens to which topic, and the messages at hand for them.
+
+use std::collections::HashMap;
+use std::io;
+
+use super::answer;
+use super::peers::Slot;
+use crate::wire::publish_line::{LineError, Lines};
+use crate::wire::subscribe::Dialect;
+use crate::wire::{event_stream, frame};
+
+/// Where a subscriber stands.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    topic: usize,
+    dialect: Dialect,
+    index: usize,
+}
+
+#[derive(Debug, Default)]
+struct Topic {
+    websocket: Lane,
+    sse: Lane,
+}
+
+/// The subscribers of one topic that speak one dialect, and what they shall be sent.
+#[derive(Debug, Default)]
+struct Lane {
+    subscribers: Vec<Slot>,
+    /// All messages at hand, framed and contiguous.
+    batch: Vec<u8>,
+}
+
+/// All topics that ever had a subscriber.
+#[derive(Debug, Default)]
+pub(super) struct Topics {
+    by_name: HashMap<Box<[u8]>, usize>,
+    by_number: Vec<Topic>,
+    /// Topics with messages at hand, in the order of their first.
+    due: Vec<usize>,
+    /// Result lines of the present request.
+    results: Vec<u8>,
+}
+
+impl Topic {
+    fn lane(&mut self, dialect: Dialect) -> &mut Lane {
+        match dialect {
+            Dialect::WebSocket => &mut self.websocket,
+            Dialect::Sse => &mut self.sse,
+        }
+    }
+
+    fn has_messages(&self) -> bool {
+        !self.websocket.batch.is_empty() || !self.sse.batch.is_empty()
+    }
+
+    fn append(&mut self, text: &[u8]) {
+        if !self.websocket.subscribers.is_empty() {
+            frame::write_text(&mut self.websocket.batch, text);
+        }
+        if !self.sse.subscribers.is_empty() {
+            event_stream::write_message(&mut self.sse.batch, text);
+        }
+    }
+}
+
+impl Topics {
+    pub(super) fn subscribe(&mut self, name: &[u8], dialect: Dialect, slot: Slot) -> Place {
+        let topic = self.number_of(name);
+        let subscribers = &mut self.by_number[topic].lane(dialect).subscribers;
+        let index = subscribers.len();
+        subscribers.push(slot);
+        Place { topic, dialect, index }
+    }
+
+    fn number_of(&mut self, name: &[u8]) -> usize {
+        if let Some(number) = self.by_name.get(name) {
+            return *number;
+        }
+        self.by_number.push(Topic::default());
+        self.by_name.insert(name.into(), self.by_number.len() - 1);
+        self.by_number.len() - 1
+    }
+
+    /// Takes the subscriber at `place` out; says who stands there now.
+    pub(super) fn unsubscribe(&mut self, place: Place) -> Option<(Slot, Place)> {
+        let lane = self.by_number[place.topic].lane(place.dialect);
+        lane.subscribers.swap_remove(place.index);
+        lane.subscribers.get(place.index).map(|slot| (*slot, place))
+    }
+
+    /// Frames all lines of `body` for their topics; returns the result lines.
+    pub(super) fn publish_all(&mut self, body: &[u8]) -> Result<&[u8], LineError> {
+        self.results.clear();
+        for line in Lines::new(body) {
+            let line = line?;
+            self.publish(line.topic, line.text);
+            answer::result(&mut self.results, line.topic);
+        }
+        Ok(&self.results)
+    }
+
+    fn publish(&mut self, name: &[u8], text: &[u8]) {
+        let Some(number) = self.by_name.get(name) else {
+            return;
+        };
+        let topic = &mut self.by_number[*number];
+        if !topic.has_messages() {
+            self.due.push(*number);
+        }
+        topic.append(text);
+    }
+
+    /// Gives `send` each subscriber of each topic at hand with its batch, and clears the batches.
+    pub(super) fn fan_out(
+        &mut self,
+        mut send: impl FnMut(Slot, &[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        for number in self.due.drain(..) {
+            let topic = &mut self.by_number[number];
+            topic.websocket.fan_out(&mut send)?;
+            topic.sse.fan_out(&mut send)?;
+        }
+        Ok(())
+    }
+}
+
+impl Lane {
+    fn fan_out(&mut self, send: &mut impl FnMut(Slot, &[u8]) -> io::Result<()>) -> io::Result<()> {
+        if !self.batch.is_empty() {
+            for slot in &self.subscribers {
+                send(*slot, &self.batch)?;
+            }
+            self.batch.clear();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fanned_out(topics: &mut Topics) -> Vec<(Slot, String)> {
+        let mut sent = Vec::new();
+        let record = |slot, batch: &[u8]| {
+            sent.push((slot, String::from_utf8_lossy(batch).into_owned()));
+            Ok(())
+        };
+        topics.fan_out(record).unwrap();
+        sent
+    }
+
+    #[test]
+    fn all_messages_at_hand_are_one_batch() {
+        let mut topics = Topics::default();
+        topics.subscribe(b"a", Dialect::Sse, 7);
+        topics.subscribe(b"b", Dialect::Sse, 8);
+        for (topic, text) in [(b"a", b"1"), (b"b", b"2"), (b"a", b"3"), (b"c", b"4")] {
+            topics.publish(topic, text);
+        }
+        let expected = [(7, "data: 1\n\ndata: 3\n\n"), (8, "data: 2\n\n")];
+        assert_eq!(fanned_out(&mut topics), expected.map(|(slot, text)| (slot, text.to_owned())));
+        assert_eq!(fanned_out(&mut topics), []);
+    }
+
+    #[test]
+    fn a_place_that_is_left_is_taken_by_the_last() {
+        let mut topics = Topics::default();
+        let places = [10, 11, 12].map(|slot| topics.subscribe(b"a", Dialect::Sse, slot));
+        let (moved, place) = topics.unsubscribe(places[0]).unwrap();
+        assert_eq!((moved, place.index), (12, 0));
+        assert!(topics.unsubscribe(places[1]).is_none());
+        topics.publish(b"a", b"x");
+        assert_eq!(fanned_out(&mut topics), [(12, "data: x\n\n".to_owned())]);
+    }
+}

@@ -1,0 +1,224 @@
+//! A server process that a measurement starts and ends.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+
+use super::arm::Lab;
+use crate::interrupt;
+use crate::os::cores::{self, Affinity};
+use crate::os::process::ends_within;
+
+/// Time that a server has to become ready.
+const READY: Duration = Duration::from_secs(15);
+/// Time between two looks whether it is.
+const LOOK: Duration = Duration::from_millis(10);
+/// Time that it has to say so.
+const ANSWER: Duration = Duration::from_secs(1);
+/// Time that a killed process has to be gone: the kernel closes all its sockets first.
+const GONE: Duration = Duration::from_secs(10);
+
+/// Where a server may run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Placement {
+    /// On the server's core alone.
+    Pinned,
+    /// On all cores, the load's too.
+    Free,
+}
+
+/// How to start a server.
+#[derive(Debug)]
+pub struct Program {
+    command: Command,
+    address: SocketAddr,
+    readiness: Readiness,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Readiness {
+    /// It accepts connections.
+    Accepts,
+    /// `GET /readyz` at this address answers 200.
+    Answers(SocketAddr),
+}
+
+impl Program {
+    /// The node at `path`.
+    pub fn node(path: &Path, workers: usize, env: &[(String, String)]) -> Result<Self> {
+        let (address, admin) = (free_port()?, free_port()?);
+        let mut command = Command::new(path);
+        command.args(["serve", "--listen", &address.to_string(), "--admin", &admin.to_string()]);
+        command.args(["--workers", &workers.to_string()]);
+        command.envs(env.iter().map(|(name, value)| (name, value)));
+        Ok(Self { command, address, readiness: Readiness::Answers(admin) })
+    }
+
+    /// One of this program's own servers.
+    pub fn comparison(name: &str) -> Result<Self> {
+        let address = free_port()?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["serve", name, "--listen", &address.to_string()]);
+        Ok(Self { command, address, readiness: Readiness::Accepts })
+    }
+
+    fn name(&self) -> String {
+        self.command.get_program().display().to_string()
+    }
+}
+
+/// An address with a port that was free a moment ago.
+fn free_port() -> Result<SocketAddr> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port")?;
+    Ok(listener.local_addr()?)
+}
+
+/// A running server; dropping it ends the process.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// Starts `program` and waits until it is ready.
+    pub fn start(mut program: Program, placement: Placement, lab: &Lab) -> Result<Self> {
+        let log = lab.log();
+        let log = File::create(log).with_context(|| format!("can't write {}", log.display()))?;
+        program.command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let mut server =
+            Self { child: spawn(&mut program.command, placement, lab)?, address: program.address };
+        let started = server.wait_until_ready(program.readiness);
+        started.with_context(|| {
+            format!("{} (its output is in {})", program.name(), lab.log().display())
+        })?;
+        Ok(server)
+    }
+
+    /// Where it serves.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    fn wait_until_ready(&mut self, readiness: Readiness) -> Result<()> {
+        let deadline = Instant::now() + READY;
+        while !readiness.is_reached(self.address) {
+            interrupt::check()?;
+            if ends_within(&self.child, LOOK)? {
+                bail!("it ended before it was ready: {}", self.child.wait()?);
+            }
+            if Instant::now() > deadline {
+                bail!("it wasn't ready within {READY:?}");
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It fails only if the process is gone already.
+        let _ = self.child.kill();
+        if ends_within(&self.child, GONE).unwrap_or(true) {
+            let _ = self.child.wait();
+        } else {
+            eprintln!(
+                "server process {} was killed, but is still there after {GONE:?}",
+                self.pid()
+            );
+        }
+    }
+}
+
+/// Starts `command` on the cores of `placement`, which it inherits from the calling thread.
+fn spawn(command: &mut Command, placement: Placement, lab: &Lab) -> Result<Child> {
+    let load = Affinity::of_this_thread()?;
+    match placement {
+        Placement::Pinned => cores::pin_to(lab.server_core())?,
+        Placement::Free => lab.everywhere().restore()?,
+    }
+    let child = command.spawn();
+    load.restore()?;
+    let program = command.get_program().display();
+    child.with_context(|| format!("can't start {program}"))
+}
+
+impl Readiness {
+    fn is_reached(self, address: SocketAddr) -> bool {
+        match self {
+            Self::Accepts => TcpStream::connect_timeout(&address, LOOK).is_ok(),
+            Self::Answers(admin) => answers(admin).unwrap_or(false),
+        }
+    }
+}
+
+/// Whether `GET /readyz` is answered with 200.
+fn answers(admin: SocketAddr) -> std::io::Result<bool> {
+    let mut stream = TcpStream::connect_timeout(&admin, LOOK)?;
+    stream.set_read_timeout(Some(ANSWER))?;
+    write!(stream, "GET /readyz HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n")?;
+    let mut status = [0; 12];
+    stream.read_exact(&mut status)?;
+    Ok(status.starts_with(b"HTTP/1.") && status.ends_with(b" 200"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::process::{Pid, test_kill_process};
+
+    fn program(name: &str) -> Program {
+        Program {
+            command: Command::new(name),
+            address: free_port().unwrap(),
+            readiness: Readiness::Accepts,
+        }
+    }
+
+    #[test]
+    fn a_server_that_ends_at_once_is_not_waited_for() {
+        let Program { mut command, address, readiness } = program("false");
+        let mut server = Server { child: command.spawn().unwrap(), address };
+        let error = server.wait_until_ready(readiness).unwrap_err().to_string();
+        assert!(error.contains("ended before it was ready: exit status: 1"), "{error}");
+    }
+
+    #[test]
+    fn a_dropped_server_is_gone() {
+        let Program { mut command, address, .. } = program("sleep");
+        let server = Server { child: command.arg("60").spawn().unwrap(), address };
+        let pid = Pid::from_child(&server.child);
+        test_kill_process(pid).unwrap();
+        drop(server);
+        assert_eq!(test_kill_process(pid), Err(rustix::io::Errno::SRCH));
+    }
+
+    #[test]
+    fn readiness_is_a_200() {
+        for (answer, ready) in
+            [("HTTP/1.1 200 OK\r\n\r\n", true), ("HTTP/1.1 503 Not Yet\r\n\r\n", false)]
+        {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            let address = listener.local_addr().unwrap();
+            let admin = std::thread::spawn(move || -> std::io::Result<()> {
+                let (mut stream, _) = listener.accept()?;
+                stream.write_all(answer.as_bytes())
+            });
+            assert_eq!(Readiness::Answers(address).is_reached(address), ready, "{answer}");
+            admin.join().unwrap().unwrap();
+            assert!(!Readiness::Answers(address).is_reached(address), "nobody listens any more");
+        }
+    }
+}

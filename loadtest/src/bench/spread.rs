@@ -1,0 +1,94 @@
+//! Medians and quartiles, and the verdict that they allow.
+
+use serde::Serialize;
+
+use super::case::Target;
+
+/// The middle of some figures and how far they spread.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Spread {
+    /// A quarter of the figures is at most this.
+    pub lower_quartile: f64,
+    /// Half of them.
+    pub median: f64,
+    /// Three quarters of them.
+    pub upper_quartile: f64,
+}
+
+/// Whether a target is met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// The median is.
+    Reached,
+    /// Three quarters of the rounds aren't.
+    Missed,
+    /// The rounds disagree.
+    Undecided,
+}
+
+impl Spread {
+    /// Of `figures`, if there are any.
+    pub fn of(figures: impl IntoIterator<Item = f64>) -> Option<Self> {
+        let mut sorted: Vec<f64> = figures.into_iter().collect();
+        sorted.sort_by(f64::total_cmp);
+        Some(Self {
+            lower_quartile: at(&sorted, 1)?,
+            median: at(&sorted, 2)?,
+            upper_quartile: at(&sorted, 3)?,
+        })
+    }
+}
+
+/// The figure that `quarters` of four are below, between neighbours where it falls between them.
+fn at(sorted: &[f64], quarters: usize) -> Option<f64> {
+    let place = (sorted.len().checked_sub(1)?) * quarters;
+    let (index, rest) = (place / 4, place % 4);
+    let below = sorted[index];
+    let above = sorted.get(index + 1).unwrap_or(&below);
+    let share = [0.0, 0.25, 0.5, 0.75][rest];
+    Some(below + (above - below) * share)
+}
+
+impl Verdict {
+    /// On a target, given the spread of the ratio or of the figure itself.
+    pub fn on(target: Target, spread: &Spread) -> Self {
+        let (Target::Ratio(limit) | Target::Absolute(limit)) = target;
+        if spread.median <= limit {
+            Self::Reached
+        } else if spread.lower_quartile > limit {
+            Self::Missed
+        } else {
+            Self::Undecided
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quartiles_lie_between_neighbours() {
+        let spread = |figures: &[f64]| Spread::of(figures.iter().copied());
+        let expected = |lower_quartile, median, upper_quartile| {
+            Some(Spread { lower_quartile, median, upper_quartile })
+        };
+        assert_eq!(spread(&[]), None);
+        assert_eq!(spread(&[3.0]), expected(3.0, 3.0, 3.0));
+        assert_eq!(spread(&[5.0, 1.0, 3.0, 2.0, 4.0]), expected(2.0, 3.0, 4.0));
+        assert_eq!(spread(&[1.0, 2.0, 3.0, 4.0]), expected(1.75, 2.5, 3.25));
+    }
+
+    #[test]
+    fn a_verdict_needs_agreement() {
+        let verdict = |figures: &[f64]| {
+            let spread = Spread::of(figures.iter().copied()).unwrap();
+            Verdict::on(Target::Ratio(1.5), &spread)
+        };
+        assert_eq!(verdict(&[1.0, 1.4, 9.0]), Verdict::Reached);
+        assert_eq!(verdict(&[1.5, 1.5, 1.5]), Verdict::Reached);
+        assert_eq!(verdict(&[1.6, 1.7, 1.8]), Verdict::Missed);
+        assert_eq!(verdict(&[1.0, 1.6, 1.8]), Verdict::Undecided);
+    }
+}

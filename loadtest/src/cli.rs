@@ -1,0 +1,290 @@
+//! The command line, and what becomes of it: after [`RunArgs::plan`] nothing reads a flag.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::load::Manner;
+use crate::load::pacing::Span;
+use crate::load::target::Target;
+use crate::scenario::fanout::Fanout;
+use crate::scenario::idle::Idle;
+use crate::scenario::latency::Latency;
+use crate::scenario::storm::Storm;
+use crate::scenario::unicast::Unicast;
+use crate::scenario::{Plan, Scenario};
+
+/// Sessions that are being opened at a time.
+pub const CONCURRENCY: usize = 128;
+/// Size of each message.
+pub const PAYLOAD_BYTES: usize = 128;
+/// Time without any progress after which a run gives up.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+/// Time between the bursts of 100.
+pub const BURST_PAUSE: Duration = Duration::from_millis(20);
+/// Messages per second of the latency scenario.
+pub const PER_SECOND: u64 = 20;
+
+/// Measures what a fan-out server's core spends per delivery.
+#[derive(Debug, Parser)]
+#[command(name = "umbel-loadtest", version)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the tool can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start one of the servers that nodes are compared with
+    Serve(ServeArgs),
+    /// Run one scenario against anything that is running
+    Run(RunArgs),
+    /// Compare a node with the other servers, case by case
+    Bench(BenchArgs),
+}
+
+/// A server to compare with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Server {
+    /// The bare floor: one epoll loop, one send per subscriber and batch
+    Baseline,
+    /// The usual design: hyper, a broadcast channel per topic, a task per session
+    Naive,
+}
+
+/// `serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Which server
+    pub server: Server,
+    /// Where to listen
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+}
+
+/// Names of the scenarios.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Name {
+    /// One topic, all subscribed to it, closed loop
+    Fanout,
+    /// The same, 100 messages at once, with pauses
+    Burst,
+    /// One subscriber for each topic, a number of messages under way
+    Unicast,
+    /// Sessions that hear nothing: memory of each
+    Idle,
+    /// Connects and subscriptions as fast as possible
+    Storm,
+    /// 20 messages a second: time to the last receipt
+    Latency,
+}
+
+/// `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Which scenario
+    pub scenario: Name,
+    /// Where sessions subscribe: ws://… is WebSocket, http://… is SSE; {topic} in the path stands for the topic
+    #[arg(long, default_value = "ws://127.0.0.1:8080/topics/{topic}")]
+    pub url: String,
+    /// Where messages are posted [default: /publish on the same host]
+    #[arg(long, value_name = "URL")]
+    pub publish_url: Option<String>,
+    /// Sessions [default: 1000; unicast, idle and storm: 10000]
+    #[arg(long, value_name = "N")]
+    pub subscribers: Option<usize>,
+    /// Messages posted at once; of unicast: under way [default: 1; burst: 100; unicast: 64]
+    #[arg(long, value_name = "K")]
+    pub at_hand: Option<usize>,
+    /// Messages per second of the latency scenario
+    #[arg(long, value_name = "N", default_value_t = PER_SECOND)]
+    pub rate: u64,
+    /// Time to measure; of idle: to let the server settle
+    #[arg(long, value_name = "S", default_value_t = 5.0, conflicts_with = "rounds")]
+    pub seconds: f64,
+    /// Rounds to measure instead: posts; of storm: waves; of latency: messages
+    #[arg(long, value_name = "R")]
+    pub rounds: Option<u64>,
+    /// Time to run before that, unmeasured
+    #[arg(long, value_name = "S", default_value_t = 0.5)]
+    pub warm_up_seconds: f64,
+    /// Size of each message
+    #[arg(long, value_name = "BYTES", default_value_t = PAYLOAD_BYTES)]
+    pub payload: usize,
+    /// Sessions that are being opened at a time
+    #[arg(long, value_name = "N", default_value_t = CONCURRENCY)]
+    pub concurrency: usize,
+    /// Time without any progress after which the run gives up
+    #[arg(long, value_name = "S", default_value_t = PATIENCE.as_secs_f64())]
+    pub patience_seconds: f64,
+    /// The server's process, to read its cost; its core's too if it is pinned to one
+    #[arg(long, value_name = "PID")]
+    pub pid: Option<u32>,
+    /// The core that the load runs on; it should not be the server's
+    #[arg(long, value_name = "CORE")]
+    pub load_core: Option<usize>,
+    /// Print JSON, not a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `bench`.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// The node to measure
+    #[arg(long, value_name = "PATH")]
+    pub umbel: PathBuf,
+    /// Runs of each server in each case [default: 9; with --quick: 3]
+    #[arg(long, value_name = "R")]
+    pub rounds: Option<usize>,
+    /// Short windows and few rounds, for a first look
+    #[arg(long)]
+    pub quick: bool,
+    /// Only these cases; a name that ends in * stands for all that begin so [default: all]
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    pub cases: Vec<String>,
+    /// Where results are written [default: loadtest/results/DATE-MACHINE]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// A setting for the node's environment; may be given again
+    #[arg(long, value_name = "NAME=VALUE", value_parser = name_and_value)]
+    pub node_env: Vec<(String, String)>,
+    /// The core of the servers
+    #[arg(long, value_name = "CORE", default_value_t = 1)]
+    pub server_core: usize,
+    /// The core of the load
+    #[arg(long, value_name = "CORE", default_value_t = 0)]
+    pub load_core: usize,
+}
+
+impl RunArgs {
+    /// Checks the flags and makes one plan of them.
+    pub fn plan(&self) -> Result<Plan> {
+        ensure!(self.concurrency > 0, "--concurrency is 0, at least 1 is needed");
+        Ok(Plan {
+            manner: Manner {
+                target: Target::new(&self.url, self.publish_url.as_deref())?,
+                payload_bytes: self.payload,
+                concurrency: self.concurrency,
+                patience: seconds("--patience-seconds", self.patience_seconds)?,
+            },
+            scenario: self.scenario()?,
+            span: match self.rounds {
+                Some(rounds) => Span::Rounds(rounds),
+                None => self.span()?,
+            },
+            warm_up: seconds("--warm-up-seconds", self.warm_up_seconds)?,
+            server: self.pid,
+        })
+    }
+
+    /// A storm is one wave unless more are asked for: its default isn't a time.
+    fn span(&self) -> Result<Span> {
+        let time = seconds("--seconds", self.seconds)?;
+        Ok(if self.scenario == Name::Storm { Span::Rounds(1) } else { Span::Time(time) })
+    }
+
+    fn scenario(&self) -> Result<Scenario> {
+        let sessions = |default| self.subscribers.unwrap_or(default);
+        let fanout = |at_hand, pause| Fanout {
+            subscribers: sessions(1000),
+            at_hand: self.at_hand.unwrap_or(at_hand),
+            pause,
+        };
+        Ok(match self.scenario {
+            Name::Fanout => Scenario::Fanout(fanout(1, Duration::ZERO)),
+            Name::Burst => Scenario::Burst(fanout(100, BURST_PAUSE)),
+            Name::Unicast => Scenario::Unicast(Unicast {
+                topics: sessions(10_000),
+                outstanding: self.at_hand.unwrap_or(64),
+            }),
+            Name::Idle => Scenario::Idle(Idle {
+                sessions: sessions(10_000),
+                settle: seconds("--seconds", self.seconds)?,
+            }),
+            Name::Storm => Scenario::Storm(Storm { sessions: sessions(10_000) }),
+            Name::Latency => {
+                Scenario::Latency(Latency { subscribers: sessions(1000), per_second: self.rate })
+            }
+        })
+    }
+}
+
+fn name_and_value(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("there is no = in it")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+fn seconds(flag: &str, value: f64) -> Result<Duration> {
+    let duration = Duration::try_from_secs_f64(value);
+    ensure!(duration.is_ok(), "{flag} is {value}, which is no length of time");
+    Ok(duration?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(flags: &str) -> Result<Plan> {
+        let words = ["umbel-loadtest", "run"].into_iter().chain(flags.split_whitespace());
+        match Cli::try_parse_from(words)?.command {
+            Command::Run(run) => run.plan(),
+            other => panic!("{other:?} isn't a run"),
+        }
+    }
+
+    #[test]
+    fn the_flags_are_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn scenarios_have_their_own_defaults() {
+        let cases = [
+            ("fanout", 1000),
+            ("burst", 1000),
+            ("unicast", 10_000),
+            ("idle", 10_000),
+            ("storm", 10_000),
+            ("latency", 1000),
+        ];
+        for (name, sessions) in cases {
+            let scenario = plan(name).unwrap().scenario;
+            assert_eq!((scenario.name(), scenario.sessions()), (name, sessions));
+        }
+        assert_eq!(plan("storm").unwrap().span, Span::Rounds(1));
+        assert_eq!(plan("fanout --rounds 7").unwrap().span, Span::Rounds(7));
+        assert_eq!(
+            plan("fanout --seconds 1.5").unwrap().span,
+            Span::Time(Duration::from_millis(1500))
+        );
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_by_name() {
+        for (flags, name) in [
+            ("fanout --seconds=-1", "--seconds"),
+            ("fanout --concurrency 0", "--concurrency"),
+            ("fanout --url ftp://x", "ftp://x"),
+        ] {
+            let error = plan(flags).unwrap_err().to_string();
+            assert!(error.contains(name), "{error}");
+        }
+        for (flags, name) in [
+            ("fanout --at-hand 1001", "1001 messages at once"),
+            ("fanout --subscribers 0", "at least one session"),
+            ("unicast --subscribers 10 --at-hand 11", "11 messages can't be under way on 10"),
+            ("unicast --url ws://127.0.0.1/fixed", "no {topic}"),
+            ("idle --subscribers 100000000", "its limit (ulimit -n)"),
+        ] {
+            let error = plan(flags).unwrap().check().unwrap_err().to_string();
+            assert!(error.contains(name), "{error}");
+        }
+    }
+}

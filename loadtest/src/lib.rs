@@ -1,0 +1,13 @@
+//! Measures what a fan-out server's core spends per delivery, against a bare baseline in the same run.
+
+pub mod baseline;
+pub mod bench;
+pub mod cli;
+pub mod cost;
+pub mod interrupt;
+pub mod load;
+pub mod naive;
+pub mod os;
+pub mod report;
+pub mod scenario;
+pub mod wire;

@@ -1,0 +1,62 @@
+//! `umbel-loadtest`: starts comparison servers, runs scenarios, compares nodes.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+
+use umbel_loadtest::baseline::Baseline;
+use umbel_loadtest::bench;
+use umbel_loadtest::cli::{Cli, Command, RunArgs, ServeArgs, Server};
+use umbel_loadtest::interrupt;
+use umbel_loadtest::naive::Naive;
+use umbel_loadtest::os::stop::Stop;
+use umbel_loadtest::os::{cores, descriptors};
+use umbel_loadtest::report;
+
+fn main() -> ExitCode {
+    match run(&Cli::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("umbel-loadtest: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: &Command) -> Result<ExitCode> {
+    descriptors::raise_limit().context("can't raise the limit of open descriptors")?;
+    match command {
+        Command::Serve(args) => serve(args),
+        Command::Run(args) => run_scenario(args),
+        Command::Bench(args) => {
+            interrupt::watch()?;
+            bench::run(args)
+        }
+    }
+}
+
+/// Serves until a signal ends the process.
+fn serve(args: &ServeArgs) -> Result<ExitCode> {
+    let place = || format!("can't serve at {}", args.listen);
+    match args.server {
+        Server::Baseline => Baseline::bind(args.listen).with_context(place)?.run(&Stop::new()?),
+        Server::Naive => Naive::bind(args.listen).with_context(place)?.run(std::future::pending()),
+    }?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A run that isn't clean fails, whatever it measured.
+fn run_scenario(args: &RunArgs) -> Result<ExitCode> {
+    let plan = args.plan()?;
+    plan.check()?;
+    interrupt::watch()?;
+    args.load_core.map(cores::pin_to).transpose()?;
+    let outcome = plan.run()?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&outcome)?);
+    } else {
+        print!("{}", report::table(&outcome));
+    }
+    Ok(if outcome.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,10 @@
+//! The bytes on the wire, as pure functions over slices: no sockets, no clock.
+
+pub mod accept_key;
+pub mod chunked;
+pub mod event_stream;
+pub mod frame;
+pub mod payload;
+pub mod publish_line;
+pub mod response;
+pub mod subscribe;

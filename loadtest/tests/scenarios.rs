@@ -1,0 +1,150 @@
+//! Every scenario against both comparison servers, in both dialects: what is expected must be received.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::net::SocketAddr;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use umbel_loadtest::baseline::Baseline;
+use umbel_loadtest::load::Manner;
+use umbel_loadtest::load::pacing::Span;
+use umbel_loadtest::load::target::Target;
+use umbel_loadtest::naive::Naive;
+use umbel_loadtest::os::stop::Stop;
+use umbel_loadtest::scenario::fanout::Fanout;
+use umbel_loadtest::scenario::idle::Idle;
+use umbel_loadtest::scenario::latency::Latency;
+use umbel_loadtest::scenario::storm::Storm;
+use umbel_loadtest::scenario::unicast::Unicast;
+use umbel_loadtest::scenario::{Outcome, Plan, Scenario};
+use umbel_loadtest::wire::subscribe::Dialect;
+
+/// Ends the server when it is dropped.
+struct Running {
+    address: SocketAddr,
+    end: Option<Box<dyn FnOnce()>>,
+    thread: Option<JoinHandle<std::io::Result<()>>>,
+}
+
+impl Running {
+    fn baseline() -> Self {
+        let server = Baseline::bind(any_port()).unwrap();
+        let (address, stop) = (server.address().unwrap(), Stop::new().unwrap());
+        let watched = stop.clone();
+        Self {
+            address,
+            end: Some(Box::new(move || stop.raise())),
+            thread: Some(std::thread::spawn(move || server.run(&watched))),
+        }
+    }
+
+    fn naive() -> Self {
+        let server = Naive::bind(any_port()).unwrap();
+        let address = server.address().unwrap();
+        let (end, ended) = tokio::sync::oneshot::channel::<()>();
+        let stopped = async {
+            let _ = ended.await;
+        };
+        Self {
+            address,
+            end: Some(Box::new(move || drop(end))),
+            thread: Some(std::thread::spawn(move || server.run(stopped))),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.end.take().expect("taken here only")();
+        let thread = self.thread.take().expect("taken here only");
+        thread.join().unwrap().unwrap();
+    }
+}
+
+fn any_port() -> SocketAddr {
+    "127.0.0.1:0".parse().unwrap()
+}
+
+/// Runs `scenario` for `rounds` after one round of warm-up, against each server in each dialect.
+fn check(scenario: Scenario, rounds: u64, expect: impl Fn(&Outcome)) {
+    for server in [Running::baseline(), Running::naive()] {
+        for dialect in [Dialect::WebSocket, Dialect::Sse] {
+            let plan = Plan {
+                manner: Manner {
+                    target: Target::of_server(server.address, dialect),
+                    payload_bytes: 64,
+                    concurrency: 8,
+                    patience: Duration::from_secs(5),
+                },
+                scenario,
+                span: Span::Rounds(rounds),
+                warm_up: Duration::ZERO,
+                server: Some(std::process::id()),
+            };
+            let outcome = plan.run().unwrap();
+            assert!(outcome.is_clean(), "{dialect}: {outcome:?}");
+            expect(&outcome);
+        }
+    }
+}
+
+/// All deliveries came, in the window and in all.
+fn received(outcome: &Outcome, window: u64, warm_up: u64) {
+    assert_eq!(outcome.measured.units, window);
+    assert_eq!(outcome.integrity.expected, window + warm_up);
+}
+
+#[test]
+fn a_fan_out_is_received_by_all() {
+    let fanout = Fanout { subscribers: 20, at_hand: 5, pause: Duration::ZERO };
+    check(Scenario::Fanout(fanout), 10, |outcome| {
+        received(outcome, 20 * 5 * 10, 20 * 5);
+        assert_eq!((outcome.measured.rounds, outcome.measured.posts), (10, 10));
+    });
+}
+
+#[test]
+fn a_burst_is_received_by_all() {
+    let burst = Fanout { subscribers: 10, at_hand: 100, pause: Duration::from_millis(1) };
+    check(Scenario::Burst(burst), 3, |outcome| received(outcome, 10 * 100 * 3, 10 * 100));
+}
+
+#[test]
+fn each_subscriber_receives_its_own_messages() {
+    let unicast = Unicast { topics: 30, outstanding: 10 };
+    check(Scenario::Unicast(unicast), 20, |outcome| {
+        assert_eq!(outcome.measured.units, outcome.measured.messages);
+        assert!(outcome.integrity.expected > outcome.measured.units);
+    });
+}
+
+#[test]
+fn latency_counts_each_message_once() {
+    let latency = Latency { subscribers: 10, per_second: 1000 };
+    check(Scenario::Latency(latency), 20, |outcome| {
+        received(outcome, 10 * 20, 10);
+        let times = outcome.measured.latency.unwrap();
+        assert_eq!(times.count, 20);
+        assert!(times.p50_us > 0.0 && times.p50_us <= times.max_us);
+    });
+}
+
+#[test]
+fn idle_sessions_are_all_open() {
+    let idle = Idle { sessions: 50, settle: Duration::from_millis(1) };
+    check(Scenario::Idle(idle), 1, |outcome| {
+        let growth = outcome.measured.growth.unwrap();
+        // Both ends of each connection are in this process, and so are other tests.
+        assert!(growth.descriptors_per_session > 0.0, "{growth:?}");
+        assert_eq!(outcome.measured.units, 50);
+    });
+}
+
+#[test]
+fn a_storm_opens_all_sessions_of_each_wave() {
+    let storm = Storm { sessions: 50 };
+    check(Scenario::Storm(storm), 2, |outcome| {
+        assert_eq!((outcome.measured.units, outcome.measured.rounds), (100, 2));
+    });
+}
