@@ -2,14 +2,17 @@
 //!
 //! A [`Broker`] takes messages from anyone and puts each into the [`Mailbox`] of every worker that
 //! is attached to its topic, in one order per topic. It knows no sockets, no sessions and no
-//! dialects. So far there is the embedded [`MemoryBroker`], which serves one node.
+//! dialects. There is the embedded [`MemoryBroker`], which serves one node, and the
+//! [`RedisBroker`], over which any number of nodes share their topics.
 
 mod broker;
 mod mailbox;
 mod memory;
+mod redis;
 mod workers;
 
 pub use broker::{Broker, PublishError, Published};
-pub use mailbox::Mailbox;
+pub use mailbox::{Mailbox, Parcel};
 pub use memory::MemoryBroker;
+pub use redis::{BrokerMetrics, RedisBroker, RedisSettings, RedisUrl, RedisUrlError, families};
 pub use workers::WorkerId;

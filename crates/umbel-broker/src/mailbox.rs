@@ -9,9 +9,23 @@ use std::sync::{Mutex, MutexGuard};
 use std::task::{Poll, Waker};
 
 use tokio::sync::Notify;
-use umbel_protocol::Delivery;
+use umbel_protocol::{Delivery, GapReason, Topic};
 
-/// Deliveries for one worker, bounded in bytes.
+/// What comes through a mailbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Parcel {
+    /// A message to fan out.
+    Message(Delivery),
+    /// Messages of a topic may be lost: its sessions are to be told.
+    Gap {
+        /// Of which topic.
+        topic: Topic,
+        /// Why.
+        reason: GapReason,
+    },
+}
+
+/// Parcels for one worker, bounded in bytes.
 #[derive(Debug)]
 pub struct Mailbox {
     state: Mutex<State>,
@@ -21,19 +35,19 @@ pub struct Mailbox {
 
 #[derive(Debug, Default)]
 struct State {
-    deliveries: Vec<Delivery>,
-    /// What the deliveries here weigh, in bytes.
+    parcels: Vec<Parcel>,
+    /// What the parcels here weigh, in bytes.
     waiting_bytes: usize,
-    /// What the deliveries weigh that the worker took last and is fanning out.
+    /// What the parcels weigh that the worker took last and is fanning out.
     taken_bytes: usize,
     worker: Option<Waker>,
 }
 
-/// What a delivery takes besides its payload: its fields, its share of the names.
-const DELIVERY_BYTES: usize = size_of::<Delivery>();
+/// What a parcel takes besides a payload: its fields, its share of the names.
+const PARCEL_BYTES: usize = size_of::<Parcel>();
 
 impl Mailbox {
-    /// An empty mailbox that is full at `limit_bytes`. One delivery per publishing thread may
+    /// An empty mailbox that is full at `limit_bytes`. What one publishing thread adds at once may
     /// still go over the limit, since each looks before it adds.
     pub fn new(limit_bytes: usize) -> Self {
         Self { state: Mutex::default(), room: Notify::new(), limit_bytes }
@@ -57,11 +71,11 @@ impl Mailbox {
         }
     }
 
-    /// Adds a delivery, full or not, and wakes the worker.
-    pub fn push(&self, delivery: Delivery) {
+    /// Adds a parcel, full or not, and wakes the worker.
+    pub fn push(&self, parcel: Parcel) {
         let mut state = self.lock();
-        state.waiting_bytes += weight(&delivery);
-        state.deliveries.push(delivery);
+        state.waiting_bytes += weight(&parcel);
+        state.parcels.push(parcel);
         let worker = state.worker.take();
         drop(state);
         if let Some(worker) = worker {
@@ -69,20 +83,39 @@ impl Mailbox {
         }
     }
 
-    /// Waits for deliveries and swaps all of them into `batch`, which must be empty. What was
+    /// Adds all of `parcels`, full or not, leaves that empty and wakes the worker.
+    pub fn push_all(&self, parcels: &mut Vec<Parcel>) {
+        if parcels.is_empty() {
+            return;
+        }
+        let mut state = self.lock();
+        state.waiting_bytes += parcels.iter().map(weight).sum::<usize>();
+        if state.parcels.is_empty() {
+            std::mem::swap(&mut state.parcels, parcels);
+        } else {
+            state.parcels.append(parcels);
+        }
+        let worker = state.worker.take();
+        drop(state);
+        if let Some(worker) = worker {
+            worker.wake();
+        }
+    }
+
+    /// Waits for parcels and swaps all of them into `batch`, which must be empty. What was
     /// taken before counts as fanned out from now on.
     ///
-    /// Cancel safe: deliveries are taken in the same poll that returns them. One worker may wait
+    /// Cancel safe: parcels are taken in the same poll that returns them. One worker may wait
     /// at a time.
-    pub async fn take(&self, batch: &mut Vec<Delivery>) {
-        debug_assert!(batch.is_empty(), "deliveries would be put out of order");
+    pub async fn take(&self, batch: &mut Vec<Parcel>) {
+        debug_assert!(batch.is_empty(), "parcels would be put out of order");
         poll_fn(|context| {
             let mut state = self.lock();
             let was_full = state.bytes() >= self.limit_bytes;
             state.taken_bytes = 0;
-            let taken = !state.deliveries.is_empty();
+            let taken = !state.parcels.is_empty();
             if taken {
-                std::mem::swap(&mut state.deliveries, batch);
+                std::mem::swap(&mut state.parcels, batch);
                 state.taken_bytes = std::mem::take(&mut state.waiting_bytes);
             } else {
                 state.worker = Some(context.waker().clone());
@@ -113,14 +146,18 @@ impl State {
     }
 }
 
-fn weight(delivery: &Delivery) -> usize {
-    DELIVERY_BYTES + delivery.message.payload.bytes().len()
+fn weight(parcel: &Parcel) -> usize {
+    let payload = match parcel {
+        Parcel::Message(delivery) => delivery.message.payload.bytes().len(),
+        Parcel::Gap { .. } => 0,
+    };
+    PARCEL_BYTES + payload
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memory::tests::delivery;
+    use crate::memory::tests::{delivery, numbers};
     use std::time::Duration;
     use tokio::time::timeout;
 
@@ -128,25 +165,42 @@ mod tests {
     async fn everything_that_waits_is_taken_at_once_and_in_order() {
         let mailbox = Mailbox::new(1 << 20);
         for number in 0..3 {
-            mailbox.push(delivery("a", number));
+            mailbox.push(Parcel::Message(delivery("a", number)));
         }
         let mut batch = Vec::new();
         mailbox.take(&mut batch).await;
-        assert_eq!(batch.iter().map(|d| d.received).collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!(numbers(&batch), [0, 1, 2]);
+    }
+
+    #[tokio::test]
+    async fn what_is_added_at_once_keeps_its_place() {
+        let mailbox = Mailbox::new(1 << 20);
+        let mut more: Vec<_> = (0..3).map(|n| Parcel::Message(delivery("a", n))).collect();
+        mailbox.push_all(&mut more);
+        assert!(more.is_empty());
+        mailbox.push(Parcel::Message(delivery("a", 3)));
+        mailbox.push_all(&mut vec![Parcel::Message(delivery("a", 4))]);
+        let weight = mailbox.bytes();
+        let mut batch = Vec::new();
+        mailbox.take(&mut batch).await;
+        assert_eq!(numbers(&batch), [0, 1, 2, 3, 4]);
+        assert_eq!(weight, batch.iter().map(super::weight).sum::<usize>());
     }
 
     #[tokio::test]
     async fn a_push_wakes_the_worker() {
         let mailbox = Mailbox::new(1 << 20);
         let mut batch = Vec::new();
-        tokio::join!(mailbox.take(&mut batch), async { mailbox.push(delivery("a", 1)) });
+        tokio::join!(mailbox.take(&mut batch), async {
+            mailbox.push(Parcel::Message(delivery("a", 1)))
+        });
         assert_eq!(batch.len(), 1);
     }
 
     #[tokio::test]
     async fn room_comes_when_the_taken_batch_is_done() {
         let mailbox = Mailbox::new(10);
-        mailbox.push(delivery("a", 1));
+        mailbox.push(Parcel::Message(delivery("a", 1)));
         let worker = async {
             let mut batch = Vec::new();
             mailbox.take(&mut batch).await;

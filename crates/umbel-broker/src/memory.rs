@@ -11,7 +11,7 @@ use umbel_protocol::{Delivery, Topic};
 
 use crate::broker::Published;
 use crate::workers::WorkerSet;
-use crate::{Mailbox, WorkerId};
+use crate::{Mailbox, Parcel, WorkerId};
 
 /// A broker within one process, for one node.
 #[derive(Debug)]
@@ -53,11 +53,11 @@ impl MemoryBroker {
         let mut last = None;
         for worker in workers.iter() {
             if let Some(before) = last.replace(worker) {
-                self.mailbox(before).push(delivery.clone());
+                self.mailbox(before).push(Parcel::Message(delivery.clone()));
             }
         }
         if let Some(last) = last {
-            self.mailbox(last).push(delivery);
+            self.mailbox(last).push(Parcel::Message(delivery));
         }
         drop(shard);
         Ok(Published { id: None, receivers: u64::from(!workers.is_empty()) })
@@ -127,7 +127,15 @@ pub(crate) mod tests {
         }
     }
 
-    fn worker(number: usize) -> WorkerId {
+    pub(crate) fn numbers(parcels: &[Parcel]) -> Vec<u64> {
+        let number = |parcel: &Parcel| match parcel {
+            Parcel::Message(delivery) => delivery.received,
+            Parcel::Gap { .. } => panic!("nothing was lost"),
+        };
+        parcels.iter().map(number).collect()
+    }
+
+    pub(crate) fn worker(number: usize) -> WorkerId {
         WorkerId::new(number).unwrap()
     }
 
@@ -144,7 +152,7 @@ pub(crate) mod tests {
     async fn taken(mailbox: &Mailbox) -> Vec<u64> {
         let mut batch = Vec::new();
         let _ = tokio::time::timeout(std::time::Duration::ZERO, mailbox.take(&mut batch)).await;
-        batch.iter().map(|d| d.received).collect()
+        numbers(&batch)
     }
 
     #[tokio::test]
@@ -176,7 +184,7 @@ pub(crate) mod tests {
         assert_eq!(taken(&bed.mailboxes[0]).await, [0; 0]);
         assert_eq!(
             bed.broker.publish(delivery("a", 2)).await,
-            Err(PublishError),
+            Err(PublishError::Behind),
             "worker 1 is behind"
         );
         assert_eq!(

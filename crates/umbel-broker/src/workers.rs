@@ -35,6 +35,10 @@ impl WorkerSet {
         self.0 &= !(1 << worker.0);
     }
 
+    pub(crate) fn contains(self, worker: WorkerId) -> bool {
+        self.0 & (1 << worker.0) != 0
+    }
+
     pub(crate) fn is_empty(self) -> bool {
         self.0 == 0
     }
@@ -64,6 +68,8 @@ mod tests {
             set.remove(WorkerId::new(gone).unwrap());
             let expected: Vec<_> = members.into_iter().filter(|&member| member != gone).collect();
             prop_assert_eq!(set.is_empty(), expected.is_empty());
+            prop_assert!(expected.iter().all(|member| set.contains(WorkerId::new(*member).unwrap())));
+            prop_assert!(!set.contains(WorkerId::new(gone).unwrap()));
             prop_assert_eq!(set.iter().map(WorkerId::index).collect::<Vec<_>>(), expected);
         }
     }

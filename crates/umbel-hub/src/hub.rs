@@ -3,10 +3,10 @@
 use std::collections::{HashMap, VecDeque};
 
 use slab::Slab;
-use umbel_protocol::{Delivery, Dialect, SessionId, Topic};
+use umbel_protocol::{Delivery, Dialect, GapReason, SessionId, Topic};
 
 use crate::keys::{SessionKey, SubscriptionKey, TopicKey};
-use crate::lane::TopicState;
+use crate::lane::{Lane, TopicState};
 use crate::log::Log;
 use crate::session::{Session, Subscription};
 use crate::tally::Skipped;
@@ -146,6 +146,58 @@ impl<S> Hub<S> {
         for delivery in batch {
             self.append(delivery);
         }
+        self.mark_appended();
+    }
+
+    /// Appends one message to the log of its topic. [`Hub::mark_appended`] must follow.
+    ///
+    /// HOT PATH.
+    pub fn append(&mut self, delivery: &Delivery) {
+        let Some(&topic) = self.names.get(&delivery.message.topic) else {
+            return;
+        };
+        let (received, origin) = (delivery.received, delivery.message.origin);
+        for dialect in Dialect::ALL {
+            let Some(lane) = self.topics[topic.index()].lanes[dialect.index()].as_deref_mut()
+            else {
+                continue;
+            };
+            self.tally.expected += lane.subscribers.len() as u64;
+            self.append_to(topic, dialect, |log| {
+                log.append(received, origin, |out| {
+                    dialect.write_message(out, &delivery.message);
+                });
+            });
+        }
+    }
+
+    /// Tells every subscription of a topic of a gap, behind what came before it. Returns how many
+    /// subscriptions that concerns, those of the plain dialect included, which can't be told.
+    /// [`Hub::mark_appended`] must follow.
+    pub fn append_gap(&mut self, name: &Topic, reason: GapReason, received: u64) -> u64 {
+        let Some(&topic) = self.names.get(name) else {
+            return 0;
+        };
+        let mut concerned = 0;
+        for dialect in Dialect::ALL {
+            let lane = self.topics[topic.index()].lanes[dialect.index()].as_deref();
+            concerned += lane.map_or(0, |lane| lane.subscribers.len() as u64);
+            // Who is still to be told of the last gap needs no word of this one.
+            if lane.is_none_or(|lane| self.all_await_a_notice(lane)) || !dialect.tells_gaps() {
+                continue;
+            }
+            self.append_to(topic, dialect, |log| {
+                log.append_notice(received, |out| dialect.write_gap(out, name, reason));
+            });
+        }
+        self.tally.gaps += concerned;
+        concerned
+    }
+
+    /// Marks every subscription of the topics that were appended to as due.
+    ///
+    /// HOT PATH: one mark per subscription and batch.
+    pub fn mark_appended(&mut self) {
         let mut touched = std::mem::take(&mut self.touched);
         for (topic, dialect) in touched.drain(..) {
             self.mark_due(topic, dialect);
@@ -250,6 +302,15 @@ impl<S> Hub<S> {
             let held = &self.sessions[session.index()].subscriptions;
             held.binary_search_by_key(topic, |held| held.0).is_ok()
         })
+    }
+
+    /// The sessions that hold a topic in one dialect.
+    pub fn subscribers(&self, name: &Topic, dialect: Dialect) -> impl Iterator<Item = SessionKey> {
+        let topic = self.names.get(name).map(|topic| &self.topics[topic.index()]);
+        let lane = topic.and_then(|topic| topic.lanes[dialect.index()].as_deref());
+        lane.into_iter()
+            .flat_map(|lane| &lane.subscribers)
+            .map(|key| self.subscriptions[key.index()].session)
     }
 
     /// The keys of all open sessions.
@@ -364,31 +425,30 @@ impl<S> Hub<S> {
         }
     }
 
-    fn append(&mut self, delivery: &Delivery) {
-        let Some(&topic) = self.names.get(&delivery.message.topic) else {
-            return;
-        };
-        let state = &mut self.topics[topic.index()];
-        for dialect in Dialect::ALL {
-            let Some(lane) = &mut state.lanes[dialect.index()] else {
-                continue;
-            };
-            let log = lane.log.get_or_insert_with(|| {
-                let mut log = self.spare.pop().unwrap_or_default();
-                log.restart(lane.next);
-                self.tally.log_bytes += log.capacity();
-                log
-            });
-            let capacity = log.capacity();
-            log.append(delivery.received, delivery.message.origin, |out| {
-                dialect.write_message(out, &delivery.message);
-            });
-            self.tally.log_bytes += log.capacity() - capacity;
-            lane.next += 1;
-            self.tally.expected += lane.subscribers.len() as u64;
-            if !std::mem::replace(&mut lane.touched, true) {
-                self.touched.push((topic, dialect));
-            }
+    /// Whether the newest frame is a notice that every subscriber has before it.
+    fn all_await_a_notice(&self, lane: &Lane) -> bool {
+        let notice = lane.log.as_deref().and_then(Log::newest_notice);
+        notice.is_some_and(|notice| {
+            let position = |key: &SubscriptionKey| self.subscriptions[key.index()].position;
+            lane.subscribers.iter().all(|key| position(key) <= notice)
+        })
+    }
+
+    /// Appends a frame to a lane that has subscribers.
+    fn append_to(&mut self, topic: TopicKey, dialect: Dialect, append: impl FnOnce(&mut Log)) {
+        let lane = self.topics[topic.index()].lane_mut(dialect);
+        let log = lane.log.get_or_insert_with(|| {
+            let mut log = self.spare.pop().unwrap_or_default();
+            log.restart(lane.next);
+            self.tally.log_bytes += log.capacity();
+            log
+        });
+        let capacity = log.capacity();
+        append(log);
+        self.tally.log_bytes += log.capacity() - capacity;
+        lane.next += 1;
+        if !std::mem::replace(&mut lane.touched, true) {
+            self.touched.push((topic, dialect));
         }
     }
 
@@ -515,8 +575,9 @@ impl<S> Hub<S> {
         let subscription = &mut self.subscriptions[key.index()];
         let lane = self.topics[subscription.topic.index()].lane(subscription.dialect);
         state.control.push_front(lane.log().rest_of_frame(subscription.position, partial));
+        let is_message = !lane.log().is_notice(subscription.position);
         subscription.position += 1;
-        self.tally.delivered += 1;
+        self.tally.delivered += u64::from(is_message);
         if subscription.position == lane.next {
             self.caught_up(session, key);
         }
@@ -532,10 +593,10 @@ impl<S> Hub<S> {
     ) {
         let subscription = &mut self.subscriptions[key.index()];
         debug_assert!(to >= subscription.position, "a position never moves back");
-        self.tally.skip(reason, to - subscription.position);
+        let lane = self.topics[subscription.topic.index()].lane(subscription.dialect);
+        self.tally.skip(reason, lane.log().messages_between(subscription.position, to));
         subscription.position = to;
-        let next = self.topics[subscription.topic.index()].lane(subscription.dialect).next;
-        if to == next {
+        if to == lane.next {
             self.caught_up(session, key);
         }
     }

@@ -18,6 +18,8 @@ pub(crate) struct Log {
     first: u64,
     /// Whether any frame has an origin that must not hear it.
     has_origins: bool,
+    /// Which frames are notices, in order: they tell of the topic and are no messages.
+    notices: VecDeque<u64>,
     /// Trim when the bytes reach this, so that looking for the slowest is paid for by appending.
     trim_at: usize,
 }
@@ -60,6 +62,7 @@ impl Log {
         self.trimmed = 0;
         self.first = first;
         self.has_origins = false;
+        self.notices.clear();
         self.trim_at = TRIM_STEP;
     }
 
@@ -77,6 +80,34 @@ impl Log {
             received,
             origin,
         });
+    }
+
+    /// Appends a notice.
+    pub(crate) fn append_notice(&mut self, received: u64, encode: impl FnOnce(&mut Vec<u8>)) {
+        self.notices.push_back(self.end());
+        self.append(received, None, encode);
+    }
+
+    /// The newest frame, if it is a notice.
+    pub(crate) fn newest_notice(&self) -> Option<u64> {
+        let newest = self.end().checked_sub(1)?;
+        self.is_notice(newest).then_some(newest)
+    }
+
+    /// How many of the frames from `from` up to `to` are messages.
+    pub(crate) fn messages_between(&self, from: u64, to: u64) -> u64 {
+        let before = |position| self.notices.partition_point(|notice| *notice < position) as u64;
+        (to - from) - (before(to) - before(from))
+    }
+
+    /// The newest frame that is a message.
+    pub(crate) fn newest_message(&self) -> Option<u64> {
+        (self.first..self.end()).rev().find(|position| !self.is_notice(*position))
+    }
+
+    /// Whether the frame at `position` is a notice.
+    pub(crate) fn is_notice(&self, position: u64) -> bool {
+        self.notices.binary_search(&position).is_ok()
     }
 
     /// The number of the frame that will be appended next.
@@ -121,6 +152,9 @@ impl Log {
         self.bytes.drain(..cut);
         self.trimmed += cut as u64;
         self.first = slowest;
+        while self.notices.front().is_some_and(|notice| *notice < slowest) {
+            self.notices.pop_front();
+        }
         self.trim_at = self.bytes.len() + TRIM_STEP.max(self.bytes.len() / 4);
         if self.bytes.capacity() > 4 * self.trim_at {
             self.bytes.shrink_to(self.trim_at);
@@ -166,7 +200,7 @@ impl Log {
             return Step {
                 position: self.end(),
                 partial: 0,
-                delivered: self.end() - position,
+                delivered: self.messages_between(position, self.end()),
                 own: 0,
                 used: whole,
             };
@@ -195,7 +229,7 @@ impl Log {
                     break;
                 }
                 step.used += rest;
-                step.delivered += 1;
+                step.delivered += u64::from(!self.is_notice(step.position));
             }
             step.partial = 0;
             step.position += 1;

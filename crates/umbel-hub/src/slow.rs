@@ -119,7 +119,9 @@ impl<S> Hub<S> {
         let log = topic.lane(subscription.dialect).log();
         let from = subscription.position + u64::from(partial > 0);
         // Under `latest` the newest frame always stays: there is nothing to gain.
-        if topic.on_slow == OnSlow::Latest && from + 1 >= log.end() {
+        if topic.on_slow == OnSlow::Latest
+            && log.newest_message().is_none_or(|newest| from >= newest)
+        {
             return 0;
         }
         log.bytes_from(from)
@@ -139,8 +141,10 @@ impl<S> Hub<S> {
 
     fn keep_newest(&mut self, session: SessionKey, key: SubscriptionKey) {
         self.finish_partial_frame(session, key);
-        let to = self.log_of(key).end() - 1;
-        self.move_position(session, key, to, Skipped::SlowLatest);
+        // Only what is behind a message counts, so there is one.
+        if let Some(newest) = self.log_of(key).newest_message() {
+            self.move_position(session, key, newest, Skipped::SlowLatest);
+        }
     }
 
     fn tell_gap(&mut self, session: SessionKey, key: SubscriptionKey) {

@@ -10,10 +10,13 @@ use std::collections::HashMap;
 
 use proptest::prelude::*;
 use umbel_hub::{Hub, OnSlow, SessionKey, Skipped, Verdict};
-use umbel_protocol::{Delivery, Dialect, Message, Payload, SessionId, Timestamp, Topic};
+use umbel_protocol::{Delivery, Dialect, GapReason, Message, Payload, SessionId, Timestamp, Topic};
 
 const TOPICS: usize = 3;
 const SESSIONS: usize = 4;
+
+/// Stands for a gap among the numbers of messages.
+const GAP: u32 = u32::MAX;
 
 #[derive(Debug, Clone)]
 enum Op {
@@ -36,6 +39,10 @@ enum Op {
     Control {
         session: usize,
     },
+    /// The broker lost messages of a topic.
+    Gap {
+        topic: usize,
+    },
     Reopen {
         session: usize,
     },
@@ -48,8 +55,9 @@ fn op() -> impl Strategy<Value = Op> {
         3 => (session(), topic()).prop_map(|(session, topic)| Op::Subscribe { session, topic }),
         1 => (session(), topic()).prop_map(|(session, topic)| Op::Unsubscribe { session, topic }),
         6 => prop::collection::vec((topic(), prop::option::weighted(0.2, session())), 1..6).prop_map(Op::Publish),
-        6 => (session(), 0..60_usize).prop_map(|(session, bytes)| Op::Write { session, bytes }),
+        6 => (session(), 0..150_usize).prop_map(|(session, bytes)| Op::Write { session, bytes }),
         1 => session().prop_map(|session| Op::Control { session }),
+        1 => topic().prop_map(|topic| Op::Gap { topic }),
         1 => session().prop_map(|session| Op::Reopen { session }),
     ]
 }
@@ -86,18 +94,18 @@ impl Bed {
             next_id: 0,
             gaps: 0,
         };
-        for _ in 0..SESSIONS {
-            let client = bed.open();
+        for session in 0..SESSIONS {
+            let client = bed.open(dialect(session));
             bed.clients.push(client);
         }
         bed
     }
 
-    fn open(&mut self) -> Client {
+    fn open(&mut self, dialect: Dialect) -> Client {
         self.next_id += 1;
         let id = SessionId(self.next_id);
         Client {
-            key: self.hub.open(id, Dialect::Plain, ()),
+            key: self.hub.open(id, dialect, ()),
             id,
             got: Vec::new(),
             held: HashMap::new(),
@@ -131,8 +139,9 @@ impl Bed {
                     b"control",
                 );
             }
+            Op::Gap { topic } => self.gap(topic),
             Op::Reopen { session } => {
-                let fresh = self.open();
+                let fresh = self.open(dialect(session));
                 let old = std::mem::replace(&mut self.clients[session], fresh);
                 check(&old, self.on_slow);
                 self.hub.close(old.key, |_| {});
@@ -176,6 +185,27 @@ impl Bed {
             }
         }
         self.hub.fan_out(&deliveries);
+        while let Some(key) = self.hub.next_due() {
+            self.enforce(key);
+        }
+    }
+
+    fn gap(&mut self, topic: usize) {
+        let mut concerned = 0;
+        for (session, client) in self.clients.iter_mut().enumerate() {
+            if !client.held.contains_key(&topic) {
+                continue;
+            }
+            concerned += 1;
+            if dialect(session) == Dialect::Json {
+                client.drained = false;
+                client.expected.entry(topic).or_default().push(GAP);
+            }
+        }
+        let told = self.hub.append_gap(&name(topic), GapReason::BrokerLink, 0);
+        assert_eq!(told, concerned);
+        self.gaps += told;
+        self.hub.mark_appended();
         while let Some(key) = self.hub.next_due() {
             self.enforce(key);
         }
@@ -235,6 +265,11 @@ impl Bed {
     }
 }
 
+/// Every other session is told of gaps.
+fn dialect(session: usize) -> Dialect {
+    if session.is_multiple_of(2) { Dialect::Plain } else { Dialect::Json }
+}
+
 fn name(topic: usize) -> Topic {
     Topic::new(&format!("topic.{topic}")).unwrap()
 }
@@ -244,7 +279,7 @@ fn check(client: &Client, on_slow: OnSlow) {
     let got = received(&client.got);
     for (topic, numbers) in &got {
         let mut expected = client.expected.get(topic).into_iter().flatten();
-        for number in numbers {
+        for number in numbers.iter().filter(|number| **number != GAP) {
             assert!(
                 expected.any(|e| e == number),
                 "{number} of topic {topic} is out of place in {numbers:?}"
@@ -255,7 +290,7 @@ fn check(client: &Client, on_slow: OnSlow) {
     if on_slow == OnSlow::Latest && client.drained {
         for (topic, since) in &client.held {
             if let Some(newest) = since.last() {
-                assert_eq!(got[topic].last(), Some(newest));
+                assert_eq!(got[topic].iter().rfind(|number| **number != GAP), Some(newest));
             }
         }
     }
@@ -271,7 +306,23 @@ fn received(mut bytes: &[u8]) -> HashMap<usize, Vec<u32>> {
         match frame[0] {
             0x89 => assert_eq!(&frame[2..], b"control"),
             0x81 => {
-                let text = std::str::from_utf8(&frame[2..]).unwrap();
+                let body = std::str::from_utf8(&frame[2..]).unwrap();
+                if let Some(rest) = body.strip_prefix(r#"{"op":"gap","topic":"topic."#) {
+                    let (topic, rest) = rest.split_at(1);
+                    match rest {
+                        r#"","reason":"broker_link"}"# => {
+                            got.entry(topic.parse().unwrap()).or_default().push(GAP);
+                        }
+                        // Told ahead of what waits, so it has no place among the messages.
+                        r#"","reason":"slow"}"# => {}
+                        other => panic!("{other}"),
+                    }
+                    continue;
+                }
+                let text = match body.split_once(r#""text":""#) {
+                    Some((_, text)) => text.strip_suffix(r#""}"#).unwrap(),
+                    None => body,
+                };
                 let (topic, number) = text.trim_end_matches('.').split_once(':').unwrap();
                 got.entry(topic.parse().unwrap()).or_default().push(number.parse().unwrap());
             }
@@ -307,7 +358,14 @@ proptest! {
             bed.write(session, usize::MAX);
         }
         for client in &bed.clients {
-            assert_eq!(received(&client.got), client.expected);
+            // Gaps without a message in between may be told as one.
+            let joined = |mut numbers: HashMap<usize, Vec<u32>>| {
+                for numbers in numbers.values_mut() {
+                    numbers.dedup();
+                }
+                numbers
+            };
+            assert_eq!(joined(received(&client.got)), joined(client.expected.clone()));
         }
         bed.finish();
     }

@@ -48,7 +48,7 @@ impl LabelSet for Transport {
 }
 
 impl LabelSet for GapReason {
-    const ALL: &'static [Self] = &[Self::Slow];
+    const ALL: &'static [Self] = &[Self::Slow, Self::BrokerLink];
 
     fn index(self) -> usize {
         self as usize

@@ -42,6 +42,14 @@ impl Dialect {
         }
     }
 
+    /// Whether a session of this dialect can be told of a gap.
+    pub fn tells_gaps(self) -> bool {
+        match self {
+            Self::Plain => false,
+            Self::Json | Self::Sse => true,
+        }
+    }
+
     /// Appends what tells a session of a gap. Plain frames can't carry it: nothing is appended,
     /// and the gap is only counted.
     pub fn write_gap(self, out: &mut Vec<u8>, topic: &Topic, reason: GapReason) {
@@ -67,6 +75,8 @@ pub enum GapReason {
     /// The subscription fell behind by more than its budget and the topic's policy dropped what
     /// was oldest.
     Slow,
+    /// The node's link to the broker was down, or was cut because the node was behind.
+    BrokerLink,
 }
 
 impl GapReason {
@@ -74,6 +84,7 @@ impl GapReason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Slow => "slow",
+            Self::BrokerLink => "broker_link",
         }
     }
 }

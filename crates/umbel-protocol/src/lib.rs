@@ -9,8 +9,10 @@
 //! - [`json`]: the commands and replies of the JSON dialect.
 //! - [`publish`]: the body of `POST /publish`.
 //! - [`websocket`] and [`sse`]: the framing that we emit.
+//! - [`envelope`]: the header of messages within Redis.
 
 mod dialect;
+pub mod envelope;
 mod fields;
 pub mod json;
 mod message;

@@ -19,6 +19,7 @@ use prometheus::process_collector::ProcessCollector;
 use prometheus::{Gauge, IntGauge, Opts, Registry, TextEncoder};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinSet, LocalSet};
+use umbel_broker::Broker;
 use umbel_metrics::{LabelSet, Merged, Transport};
 
 use crate::clock::Clock;
@@ -39,6 +40,9 @@ pub(crate) struct Admin {
     registry: Registry,
     allocator: Allocator,
     workers: Vec<Arc<WorkerMetrics>>,
+    broker: Arc<Broker>,
+    /// Whether the node is ready also while its broker can't be used.
+    ready_without: bool,
     clock: Clock,
 }
 
@@ -49,18 +53,27 @@ struct Allocator {
 }
 
 impl Admin {
-    pub(crate) fn new(workers: Vec<Arc<WorkerMetrics>>, clock: Clock) -> Self {
+    pub(crate) fn new(
+        workers: Vec<Arc<WorkerMetrics>>,
+        broker: Arc<Broker>,
+        ready_without: bool,
+        clock: Clock,
+    ) -> Self {
         let registry = Registry::new();
         let register = |collector| {
             registry.register(collector).expect("names are constants and differ");
         };
         register(Box::new(Merged::new(families(), workers.clone())));
+        if let Broker::Redis(redis) = &*broker {
+            let metrics = vec![redis.metrics()];
+            register(Box::new(Merged::new(umbel_broker::families(), metrics)));
+        }
         register(Box::new(ProcessCollector::for_self()));
         register(Box::new(build_info()));
         let allocator = Allocator::new();
         register(Box::new(allocator.allocated.clone()));
         register(Box::new(allocator.resident.clone()));
-        Self { registry, allocator, workers, clock }
+        Self { registry, allocator, workers, broker, ready_without, clock }
     }
 
     /// Serves until it is dropped. Returns if the listener fails.
@@ -110,7 +123,8 @@ impl Admin {
         }
         match request.uri().path() {
             "/metrics" => self.metrics(),
-            "/livez" | "/readyz" => self.health(),
+            "/livez" => self.live(),
+            "/readyz" => self.ready(),
             "/debug/sessions" => self.sessions(),
             path => Problem::not_found(format!("there is nothing at {path}")).into(),
         }
@@ -124,8 +138,19 @@ impl Admin {
         }
     }
 
-    /// The node is live, and with its embedded broker ready, while all event loops turn.
-    fn health(&self) -> Answer {
+    /// The node is ready while it is live and its broker can be used.
+    fn ready(&self) -> Answer {
+        match self.broker.trouble().filter(|_| !self.ready_without) {
+            None => self.live(),
+            Some(trouble) => {
+                let text = format!("{trouble}\n");
+                text_answer(StatusCode::SERVICE_UNAVAILABLE, "text/plain", text)
+            }
+        }
+    }
+
+    /// The node is live while all event loops turn.
+    fn live(&self) -> Answer {
         match self.stuck_worker() {
             None => text_answer(StatusCode::OK, "text/plain", "ok\n".to_owned()),
             Some((worker, silent)) => {
@@ -209,15 +234,12 @@ mod tests {
     fn a_worker_that_does_not_tick_makes_the_node_unhealthy() {
         let workers: Vec<_> = (0..2).map(|_| Arc::<WorkerMetrics>::default()).collect();
         let long_ago = Clock::started_before(STUCK * 2);
-        let admin = Admin::new(workers.clone(), long_ago);
+        let broker = Arc::new(Broker::Memory(umbel_broker::MemoryBroker::new([])));
+        let admin = Admin::new(workers.clone(), broker, false, long_ago);
         workers[0].last_tick_micros.set(long_ago.micros());
-        assert_eq!(
-            admin.health().status(),
-            StatusCode::SERVICE_UNAVAILABLE,
-            "worker 1 never ticked"
-        );
+        assert_eq!(admin.live().status(), StatusCode::SERVICE_UNAVAILABLE, "worker 1 never ticked");
         assert_eq!(admin.stuck_worker().map(|(worker, _)| worker), Some(1));
         workers[1].last_tick_micros.set(long_ago.micros());
-        assert_eq!(admin.health().status(), StatusCode::OK);
+        assert_eq!(admin.live().status(), StatusCode::OK);
     }
 }

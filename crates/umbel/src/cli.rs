@@ -116,9 +116,10 @@ fn start_log() {
 fn banner(node: &Node) -> String {
     let (http, admin) = (node.http_address(), node.admin_address());
     let (version, workers) = (env!("CARGO_PKG_VERSION"), node.worker_count());
+    let broker = node.broker();
     let plural = if workers == 1 { "" } else { "s" };
     format!(
-        "Umbel {version} listens on http://{http} with {workers} worker{plural}, broker memory:\n\
+        "Umbel {version} listens on http://{http} with {workers} worker{plural}, broker {broker}\n\
          Metrics and health: http://{admin}/metrics /livez /readyz\n\
          \n\
          Subscribe in a terminal:       curl -N http://{http}/topics/news\n\

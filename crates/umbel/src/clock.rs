@@ -25,6 +25,11 @@ impl Clock {
         }
     }
 
+    /// When it was started.
+    pub(crate) fn started(self) -> Instant {
+        self.started
+    }
+
     /// Microseconds since the start; never runs backwards.
     pub(crate) fn micros(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_micros())

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 pub use mistake::{Mistake, Mistakes, Place};
 pub use reference::reference;
-pub use settings::{BrokerUrl, Limits, Listen, NodeSettings, Settings};
+pub use settings::{BrokerSettings, BrokerUrl, Limits, Listen, NodeSettings, Settings};
 pub use topic_rules::{Access, TopicRule, TopicRules};
 
 use settings::SETTINGS;
@@ -110,6 +110,18 @@ impl Settings {
             mistakes.add(
                 Place::Settings,
                 format!("limits.body_bytes ({body_bytes}) is less than limits.payload_bytes ({payload_bytes}), which a body must be able to hold"),
+            );
+        }
+        if let BrokerUrl::Redis(url) = &self.broker.url
+            && url.database() != 0
+            && self.broker.prefix == Settings::default().broker.prefix
+        {
+            mistakes.add(
+                Place::Settings,
+                format!(
+                    "broker.url names database {}, but channels know no databases: set a broker.prefix of its own",
+                    url.database()
+                ),
             );
         }
         if !http.ip().is_loopback() && self.topics.is_open_to_all() {

@@ -9,11 +9,11 @@ use std::thread::{self, JoinHandle};
 
 use tokio::runtime::Builder;
 use tokio::sync::{mpsc, watch};
-use umbel_broker::{Broker, Mailbox, MemoryBroker, WorkerId};
+use umbel_broker::{Broker, Mailbox, MemoryBroker, RedisBroker, RedisSettings, WorkerId};
 
 use crate::admin::Admin;
 use crate::clock::Clock;
-use crate::config::{Mistakes, Place, Settings};
+use crate::config::{BrokerUrl, Mistakes, Place, Settings};
 use crate::listen;
 use crate::worker::{self, Seed, WorkerMetrics};
 
@@ -30,6 +30,15 @@ pub struct Node {
     admin: TcpListener,
     http_address: SocketAddr,
     admin_address: SocketAddr,
+}
+
+/// What all workers get.
+struct Shared {
+    broker: Arc<Broker>,
+    /// One per worker.
+    mailboxes: Vec<Arc<Mailbox>>,
+    clock: Clock,
+    stop: watch::Receiver<bool>,
 }
 
 impl Node {
@@ -63,6 +72,14 @@ impl Node {
         self.admin_address
     }
 
+    /// What carries its messages, without what must not be shown.
+    pub fn broker(&self) -> String {
+        match &self.settings.broker.url {
+            BrokerUrl::Memory => "memory:".to_owned(),
+            BrokerUrl::Redis(url) => url.to_string(),
+        }
+    }
+
     /// How many workers it will have.
     pub fn worker_count(&self) -> usize {
         self.listeners.len()
@@ -81,10 +98,16 @@ impl Node {
             self.listeners.iter().map(|_| Arc::<WorkerMetrics>::default()).collect();
         let (stop_workers, stopping) = watch::channel(false);
         let (ended, mut endings) = mpsc::channel(metrics.len());
-        let threads = self.start_workers(&metrics, clock, &stopping, &ended)?;
+        let mailboxes: Vec<_> =
+            metrics.iter().map(|_| Arc::new(Mailbox::new(MAILBOX_BYTES))).collect();
+        let broker = Arc::new(self.start_broker(&mailboxes, clock)?);
+        let shared = Shared { broker: broker.clone(), mailboxes, clock, stop: stopping };
+        let threads = self.start_workers(&metrics, &shared, &ended)?;
         // The workers hold the rest: once they are gone, so is the channel.
         drop(ended);
-        let mut admin = pin!(Admin::new(metrics, clock).serve(self.admin));
+        let ready_without = self.settings.broker.ready_without;
+        let admin = Admin::new(metrics, broker, ready_without, clock);
+        let mut admin = pin!(admin.serve(self.admin));
         let outcome = tokio::select! {
             () = stop => Ok(()),
             error = &mut admin => return Err(error),
@@ -104,27 +127,40 @@ impl Node {
         outcome
     }
 
+    fn start_broker(&self, mailboxes: &[Arc<Mailbox>], clock: Clock) -> io::Result<Broker> {
+        let settings = &self.settings;
+        let url = match &settings.broker.url {
+            BrokerUrl::Memory => {
+                return Ok(Broker::Memory(MemoryBroker::new(mailboxes.iter().cloned())));
+            }
+            BrokerUrl::Redis(url) => url.clone(),
+        };
+        let redis = RedisSettings {
+            url,
+            prefix: settings.broker.prefix.clone(),
+            message_bytes: settings.limits.body_bytes.max(settings.limits.payload_bytes),
+            started: clock.started(),
+        };
+        Ok(Broker::Redis(RedisBroker::start(redis, mailboxes.iter().cloned())?))
+    }
+
     fn start_workers(
         &self,
         metrics: &[Arc<WorkerMetrics>],
-        clock: Clock,
-        stop: &watch::Receiver<bool>,
+        shared: &Shared,
         ended: &mpsc::Sender<io::Result<()>>,
     ) -> io::Result<Vec<JoinHandle<()>>> {
-        let mailboxes: Vec<_> =
-            metrics.iter().map(|_| Arc::new(Mailbox::new(MAILBOX_BYTES))).collect();
-        let broker = Arc::new(Broker::Memory(MemoryBroker::new(mailboxes.clone())));
         let mut threads = Vec::new();
         for (index, listener) in self.listeners.iter().enumerate() {
             let seed = Seed {
                 id: WorkerId::new(index).expect("node.workers is at most 128"),
                 listener: listener.try_clone()?,
-                mailbox: mailboxes[index].clone(),
-                broker: broker.clone(),
+                mailbox: shared.mailboxes[index].clone(),
+                broker: shared.broker.clone(),
                 settings: self.settings.clone(),
-                clock,
+                clock: shared.clock,
                 metrics: metrics[index].clone(),
-                stop: stop.clone(),
+                stop: shared.stop.clone(),
             };
             threads.push(start_worker(seed, ended.clone())?);
         }

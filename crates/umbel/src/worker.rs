@@ -18,12 +18,14 @@ pub(crate) use metrics::{WorkerMetrics, families};
 pub(crate) use run::{Seed, run};
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use slab::Slab;
 use umbel_broker::{Broker, Mailbox, WorkerId};
 use umbel_hub::Hub;
+use umbel_protocol::Topic;
 
 use crate::authorise::Door;
 use crate::clock::Clock;
@@ -45,6 +47,8 @@ pub(crate) struct Worker {
     pub(crate) connections: RefCell<Slab<Rc<Connection>>>,
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) broker: Arc<Broker>,
+    /// Topics that sessions are about to hold, and how many are.
+    pub(crate) attaching: RefCell<HashMap<Topic, usize>>,
     pub(crate) door: Door,
     pub(crate) limits: Limits,
     pub(crate) heartbeat_seconds: u32,
@@ -79,6 +83,7 @@ impl Worker {
             connections: RefCell::new(Slab::new()),
             mailbox: seed.mailbox.clone(),
             broker: seed.broker.clone(),
+            attaching: RefCell::default(),
             door: Door::new(seed.settings.topics.clone()),
             limits,
             heartbeat_seconds: seed.settings.node.heartbeat_seconds,

@@ -25,6 +25,8 @@ pub enum ErrorCode {
     TooLarge,
     /// The broker can't take the message now.
     Unavailable,
+    /// Nobody knows whether the message was published.
+    OutcomeUnknown,
     /// The topic keeps no history, or the node can't give it.
     NoHistory,
 }
@@ -42,6 +44,7 @@ impl ErrorCode {
             Self::Limit => "limit",
             Self::TooLarge => "too_large",
             Self::Unavailable => "unavailable",
+            Self::OutcomeUnknown => "outcome_unknown",
             Self::NoHistory => "no_history",
         }
     }

@@ -2,6 +2,8 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
+use umbel_broker::RedisUrl;
+
 use super::topic_rules::TopicRules;
 use super::value::Value;
 
@@ -11,7 +13,7 @@ pub struct Settings {
     /// Where the node listens.
     pub listen: Listen,
     /// What carries the messages.
-    pub broker: BrokerUrl,
+    pub broker: BrokerSettings,
     /// The node as a whole.
     pub node: NodeSettings,
     /// What one client may use.
@@ -29,11 +31,24 @@ pub struct Listen {
     pub admin: SocketAddr,
 }
 
+/// What carries the messages, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokerSettings {
+    /// Which one.
+    pub url: BrokerUrl,
+    /// What all channels and keys in Redis begin with.
+    pub prefix: String,
+    /// Whether the node counts as ready also while the broker can't be used.
+    pub ready_without: bool,
+}
+
 /// What carries the messages between publishers and nodes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BrokerUrl {
     /// The embedded broker of a single node.
     Memory,
+    /// A Redis server.
+    Redis(RedisUrl),
 }
 
 /// The node as a whole.
@@ -91,10 +106,20 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting {
         path: "broker.url",
         default: "\"memory:\"",
-        meaning: "what carries messages: memory: is within one node; flag --broker",
-        apply: |settings, value| {
-            value.word(&[("memory:", BrokerUrl::Memory)]).map(|set| settings.broker = set)
-        },
+        meaning: "what carries messages: memory: is within one node, redis://[user:password@]host:port or unix:///path between nodes; flag --broker",
+        apply: |settings, value| broker_url(value).map(|set| settings.broker.url = set),
+    },
+    Setting {
+        path: "broker.prefix",
+        default: "\"umbel:\"",
+        meaning: "what all channels and keys in Redis begin with; PUBLISH umbel:news reaches the topic news",
+        apply: |settings, value| prefix(value).map(|set| settings.broker.prefix = set),
+    },
+    Setting {
+        path: "broker.ready_without",
+        default: "false",
+        meaning: "whether /readyz says ready while Redis can't be used: sessions stay either way, but are told nothing new",
+        apply: |settings, value| value.flag().map(|set| settings.broker.ready_without = set),
     },
     Setting {
         path: "node.workers",
@@ -167,7 +192,11 @@ impl Default for Settings {
                 http: (Ipv4Addr::LOCALHOST, 8080).into(),
                 admin: (Ipv4Addr::LOCALHOST, 9464).into(),
             },
-            broker: BrokerUrl::Memory,
+            broker: BrokerSettings {
+                url: BrokerUrl::Memory,
+                prefix: "umbel:".to_owned(),
+                ready_without: false,
+            },
             node: NodeSettings { workers: 0, heartbeat_seconds: 25 },
             limits: Limits {
                 topics_per_session: 1000,
@@ -180,6 +209,29 @@ impl Default for Settings {
             topics: TopicRules::default(),
         }
     }
+}
+
+fn broker_url(value: &Value<'_>) -> Result<BrokerUrl, String> {
+    let wanted = "memory:, redis://host:port or unix:///path";
+    match value.text(wanted)? {
+        "memory:" => Ok(BrokerUrl::Memory),
+        // The text may hold a password, so it isn't repeated.
+        text => match RedisUrl::parse(text) {
+            Ok(url) => Ok(BrokerUrl::Redis(url)),
+            Err(error) => Err(format!("is not {wanted}: {error}")),
+        },
+    }
+}
+
+/// Braces would be hash tags of a Redis Cluster, and patterns and blanks make a mess of tools.
+fn prefix(value: &Value<'_>) -> Result<String, String> {
+    let wanted = "1 to 64 bytes of A-Z a-z 0-9 . _ - : /";
+    let text = value.text(wanted)?;
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-:/".contains(&byte);
+    if (1..=64).contains(&text.len()) && text.bytes().all(allowed) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("\"{text}\" is not {wanted}"))
 }
 
 fn count(value: &Value<'_>, max: u64) -> Result<usize, String> {

@@ -10,6 +10,8 @@ use toml::de::DeValue;
 pub(super) enum Value<'v> {
     /// A TOML string.
     Text(&'v str),
+    /// A TOML boolean.
+    Flag(bool),
     /// A TOML integer; `None` beyond 64 bits.
     Integer(Option<i64>),
     /// Text from a variable or flag, which may stand for any type.
@@ -22,6 +24,7 @@ impl<'v> Value<'v> {
     pub(super) fn of(value: &'v DeValue<'_>) -> Self {
         match value {
             DeValue::String(text) => Self::Text(text),
+            DeValue::Boolean(flag) => Self::Flag(*flag),
             DeValue::Integer(integer) => {
                 Self::Integer(i64::from_str_radix(integer.as_str(), integer.radix()).ok())
             }
@@ -34,6 +37,7 @@ impl<'v> Value<'v> {
         match self {
             Self::Text(text) | Self::Untyped(text) => Ok(text),
             Self::Integer(_) => Err(format!("must be a string, {wanted}, not an integer")),
+            Self::Flag(_) => Err(format!("must be a string, {wanted}, not a boolean")),
             Self::Other(other) => Err(format!("must be a string, {wanted}, not a {other}")),
         }
     }
@@ -51,11 +55,24 @@ impl<'v> Value<'v> {
             Self::Integer(None) => (None, "the number".to_owned()),
             Self::Untyped(text) => (text.parse().ok(), format!("`{text}`")),
             Self::Text(_) => return Err(format!("must be {wanted}, not a string")),
+            Self::Flag(_) => return Err(format!("must be {wanted}, not a boolean")),
             Self::Other(other) => return Err(format!("must be {wanted}, not a {other}")),
         };
         number
             .filter(|number| range.contains(number))
             .ok_or_else(|| format!("{shown} is not {wanted}"))
+    }
+
+    pub(super) fn flag(&self) -> Result<bool, String> {
+        match self {
+            Self::Flag(flag) => Ok(*flag),
+            Self::Untyped("true") => Ok(true),
+            Self::Untyped("false") => Ok(false),
+            Self::Untyped(text) => Err(format!("`{text}` is neither true nor false")),
+            Self::Text(_) => Err("must be true or false, not a string".to_owned()),
+            Self::Integer(_) => Err("must be true or false, not an integer".to_owned()),
+            Self::Other(other) => Err(format!("must be true or false, not a {other}")),
+        }
     }
 
     /// One of a few words.

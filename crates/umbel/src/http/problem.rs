@@ -9,6 +9,8 @@ use hyper::header::{
 };
 use hyper::{Response, StatusCode};
 
+use umbel_broker::PublishError;
+
 use super::Answer;
 
 /// Why a request was refused: a status and words that name the thing, the limit and the place.
@@ -55,6 +57,21 @@ impl Problem {
     pub(crate) fn unavailable(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
             .with(RETRY_AFTER, HeaderValue::from_static("1"))
+    }
+
+    /// The broker didn't take the message, or nobody knows whether it did.
+    pub(crate) fn not_published(error: &PublishError) -> Self {
+        let detail = error.to_string();
+        match error {
+            PublishError::Behind | PublishError::Unavailable(_) => Self::unavailable(detail),
+            PublishError::Refused(_) => Self::new(StatusCode::BAD_GATEWAY, detail),
+            PublishError::OutcomeUnknown(_) => Self::new(StatusCode::GATEWAY_TIMEOUT, detail),
+        }
+    }
+
+    /// The status that it answers with.
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
     }
 
     /// The resource is a WebSocket, of a version that the client doesn't speak (RFC 6455 section

@@ -7,7 +7,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Response, StatusCode};
-use umbel_broker::PublishError;
+use umbel_broker::{PublishError, Published};
 use umbel_protocol::publish::{self, BodyError, Form, Item, Refused};
 use umbel_protocol::{
     Delivery, EventName, Message, MessageId, Payload, PayloadKind, SessionId, Topic,
@@ -21,6 +21,9 @@ use crate::clock::Clock;
 use crate::config::TopicRule;
 use crate::ledger::Charge;
 use crate::worker::{Held, Source, Status, Worker};
+
+/// What became of one of many messages.
+type PublishResult = Result<(Topic, Option<MessageId>), Refused>;
 
 /// How long a body may take to arrive.
 const BODY_DEADLINE: Duration = Duration::from_secs(30);
@@ -65,10 +68,10 @@ impl Exchange {
         let body = self.body(worker.limits.payload_bytes).await?;
         let payload = payload(declared, body, rule)?;
         let message = Worker::message(topic.clone(), payload, event, origin);
-        let published = worker
-            .publish_http(message)
-            .await
-            .map_err(|error| Problem::unavailable(error.to_string()))?;
+        let published = match worker.publish_http(vec![message]).await.pop() {
+            Some(published) => published.map_err(|error| Problem::not_published(&error))?,
+            None => unreachable!("the broker gives a result for each message"),
+        };
         let id = published.id.map_or_else(|| "null".to_owned(), |id| format!("\"{id}\""));
         let receivers = published.receivers;
         let json = format!("{{\"topic\":\"{topic}\",\"id\":{id},\"receivers\":{receivers}}}\n");
@@ -86,18 +89,10 @@ impl Exchange {
             BodyError::TooMany => Problem::too_large(error.to_string()),
             BodyError::Malformed(_) | BodyError::Empty => Problem::bad_request(error.to_string()),
         })?;
-        let mut results = Vec::with_capacity(publishes.items.len());
-        let mut broker_failures = 0;
-        for item in publishes.items {
-            let result = match item {
-                Ok(item) => worker.publish_item(item).await,
-                Err(refused) => Err(refused),
-            };
-            broker_failures +=
-                usize::from(matches!(&result, Err(refused) if refused.status == 503));
-            results.push(result);
-        }
-        if broker_failures == results.len() {
+        let results = worker.publish_items(publishes.items).await;
+        let unavailable =
+            |result: &&PublishResult| result.as_ref().is_err_and(|refused| refused.status == 503);
+        if results.iter().all(|result| unavailable(&result)) {
             return Err(Problem::unavailable("no message could be published"));
         }
         Ok(written(&results, publishes.form))
@@ -148,7 +143,35 @@ impl Worker {
         self.door.authorise(&Principal::Anonymous, Action::Publish, topic).await
     }
 
-    async fn publish_item(&self, item: Item) -> Result<(Topic, Option<MessageId>), Refused> {
+    /// Publishes those that may be, all at once and in order; a result for each.
+    async fn publish_items(&self, items: Vec<Result<Item, Refused>>) -> Vec<PublishResult> {
+        let mut messages = Vec::with_capacity(items.len());
+        let mut checked = Vec::with_capacity(items.len());
+        for item in items {
+            let message = match item {
+                Ok(item) => self.check_item(item).await,
+                Err(refused) => Err(refused),
+            };
+            checked.push(message.map(|message| {
+                let topic = message.topic.clone();
+                messages.push(message);
+                topic
+            }));
+        }
+        let mut outcomes = self.publish_http(messages).await.into_iter();
+        let mut result = |topic: Topic| match outcomes.next() {
+            Some(Ok(published)) => Ok((topic, published.id)),
+            Some(Err(error)) => {
+                let status = Problem::not_published(&error).status().as_u16();
+                let topic = Some(topic.to_string());
+                Err(Refused { topic, status, error: error.to_string() })
+            }
+            None => unreachable!("the broker gives a result for each message"),
+        };
+        checked.into_iter().map(|topic| topic.and_then(&mut result)).collect()
+    }
+
+    async fn check_item(&self, item: Item) -> Result<Message, Refused> {
         let Item { topic, payload, event } = item;
         let refused =
             |status, error: String| Refused { topic: Some(topic.to_string()), status, error };
@@ -164,11 +187,7 @@ impl Worker {
             Err(forbidden) => return Err(refused(403, forbidden.to_string())),
         };
         let payload = rule.fit(payload).map_err(|error| refused(400, error.to_string()))?;
-        let message = Worker::message(topic.clone(), payload, event, None);
-        match self.publish_http(message).await {
-            Ok(published) => Ok((topic, published.id)),
-            Err(error) => Err(refused(503, error.to_string())),
-        }
+        Ok(Worker::message(topic, payload, event, None))
     }
 
     fn message(
@@ -180,14 +199,13 @@ impl Worker {
         Message { topic, payload, event, published: Clock::wall(), origin, id: None }
     }
 
-    async fn publish_http(
-        &self,
-        message: Message,
-    ) -> Result<umbel_broker::Published, PublishError> {
+    async fn publish_http(&self, messages: Vec<Message>) -> Vec<Result<Published, PublishError>> {
         let received = self.clock.micros();
-        let published = self.broker.publish(Delivery { message, received }).await?;
-        self.metrics.messages_in.of(Source::Http).add(1);
-        Ok(published)
+        let delivery = |message| Delivery { message, received };
+        let results = self.broker.publish_all(messages.into_iter().map(delivery).collect()).await;
+        let published = results.iter().filter(|result| result.is_ok()).count();
+        self.metrics.messages_in.of(Source::Http).add(published as u64);
+        results
     }
 }
 
@@ -270,7 +288,7 @@ fn payload(
     fitted.map_err(|error| Problem::bad_request(error.to_string()))
 }
 
-fn written(results: &[Result<(Topic, Option<MessageId>), Refused>], form: Form) -> Answer {
+fn written(results: &[PublishResult], form: Form) -> Answer {
     let mut out = Vec::with_capacity(results.len() * 48);
     let separator = match form {
         Form::Object | Form::Lines => b'\n',

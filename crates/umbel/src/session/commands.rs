@@ -7,6 +7,7 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
 
+use umbel_broker::PublishError;
 use umbel_hub::Hub;
 use umbel_protocol::json::{
     self, Command, ErrorCode, Publish, Reply, Request, RequestError, RequestId,
@@ -67,7 +68,7 @@ enum PublishRefusal {
     Forbidden(Topic),
     WrongKind(Topic, PayloadError),
     TooLarge { bytes: usize, limit: usize },
-    Unavailable(umbel_broker::PublishError),
+    NotPublished(PublishError),
 }
 
 impl PublishRefusal {
@@ -83,7 +84,15 @@ impl PublishRefusal {
                 ErrorCode::TooLarge,
                 format!("payload is {bytes} bytes, at most {limit} are allowed"),
             ),
-            Self::Unavailable(error) => (ErrorCode::Unavailable, error.to_string()),
+            Self::NotPublished(error) => {
+                let code = match error {
+                    PublishError::Behind
+                    | PublishError::Unavailable(_)
+                    | PublishError::Refused(_) => ErrorCode::Unavailable,
+                    PublishError::OutcomeUnknown(_) => ErrorCode::OutcomeUnknown,
+                };
+                (code, error.to_string())
+            }
         }
     }
 
@@ -92,7 +101,7 @@ impl PublishRefusal {
             Self::Forbidden(_) => CloseReason::Forbidden,
             Self::WrongKind(..) => CloseReason::Unsupported,
             Self::TooLarge { .. } => CloseReason::TooBig,
-            Self::Unavailable(_) => CloseReason::Overloaded,
+            Self::NotPublished(_) => CloseReason::Overloaded,
         };
         (reason, self.as_reply().1)
     }
@@ -177,7 +186,7 @@ impl Worker {
         match unsubscribed {
             Ok(unsubscribed) => {
                 if unsubscribed.last {
-                    self.broker.detach(self.id, topic);
+                    self.left(topic);
                 }
                 self.reply(session, id, &Reply::Unsubscribed(topic));
             }
@@ -217,7 +226,7 @@ impl Worker {
         if published.is_ok() {
             self.metrics.messages_in.of(Source::Session).add(1);
         }
-        published.map_err(PublishRefusal::Unavailable)
+        published.map_err(PublishRefusal::NotPublished)
     }
 
     fn plain_target(&self, session: SessionRef) -> Option<(Topic, bool)> {

@@ -34,6 +34,36 @@ pub(crate) async fn open(worker: &Rc<Worker>, stream: TcpStream, input: &[u8], o
     SessionTask::spawn(worker, session, input);
 }
 
+/// A topic that a session is about to hold. While there is one, the worker stays attached to the
+/// topic, although nobody may hold it yet; if then nobody does, it is left.
+struct Attaching<'a> {
+    worker: &'a Worker,
+    topic: &'a Topic,
+}
+
+impl<'a> Attaching<'a> {
+    fn begin(worker: &'a Worker, topic: &'a Topic) -> Self {
+        *worker.attaching.borrow_mut().entry(topic.clone()).or_default() += 1;
+        Self { worker, topic }
+    }
+}
+
+impl Drop for Attaching<'_> {
+    fn drop(&mut self) {
+        let mut attaching = self.worker.attaching.borrow_mut();
+        let count = attaching.get_mut(self.topic).expect("it was counted");
+        *count -= 1;
+        if *count > 0 {
+            return;
+        }
+        attaching.remove(self.topic);
+        drop(attaching);
+        if !self.worker.hub.borrow().holds_any(self.topic) {
+            self.worker.broker.detach(self.worker.id, self.topic);
+        }
+    }
+}
+
 impl Worker {
     fn admit(&self, stream: TcpStream, opening: &Opening) -> SessionRef {
         let session = Session {
@@ -55,15 +85,15 @@ impl Worker {
     /// Lets a session hold a topic: at the broker first, so that no message is missed from then
     /// on.
     pub(crate) async fn hold(&self, session: SessionRef, topic: &Topic, on_slow: OnSlow) {
-        let held = self.hub.borrow().holds_any(topic);
-        if !held {
-            self.broker.attach(self.id, topic).await;
-        }
+        let attaching = Attaching::begin(self, topic);
+        self.broker.attach(self.id, topic).await;
         let mut hub = self.hub.borrow_mut();
         if Worker::is_alive(&hub, session) {
             hub.subscribe(session.key, topic, on_slow)
                 .expect("the caller has looked whether it holds the topic");
         }
+        drop(hub);
+        drop(attaching);
     }
 
     fn greet(&self, session: SessionRef, opening: Opening) {

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use umbel_protocol::Delivery;
+use umbel_broker::Parcel;
 
 use super::Worker;
 
@@ -34,7 +34,7 @@ pub(super) async fn fan_out(worker: &Rc<Worker>) {
         let mut rest = &batch[..];
         while !rest.is_empty() {
             let (now, later) = rest.split_at(batch_len(rest));
-            worker.hub.borrow_mut().fan_out(now);
+            worker.append(now);
             worker.write_due().await;
             worker.observe_fan_out(now);
             rest = later;
@@ -44,17 +44,37 @@ pub(super) async fn fan_out(worker: &Rc<Worker>) {
     }
 }
 
-/// How many of the deliveries make a batch: at least one.
-fn batch_len(deliveries: &[Delivery]) -> usize {
+/// How many of the parcels make a batch: at least one.
+fn batch_len(parcels: &[Parcel]) -> usize {
     let mut bytes = 0;
-    let within = |delivery: &&Delivery| {
-        bytes += delivery.message.payload.bytes().len();
+    let within = |parcel: &&Parcel| {
+        if let Parcel::Message(delivery) = parcel {
+            bytes += delivery.message.payload.bytes().len();
+        }
         bytes <= BATCH_BYTES
     };
-    deliveries.iter().take(BATCH_MESSAGES).take_while(within).count().max(1)
+    parcels.iter().take(BATCH_MESSAGES).take_while(within).count().max(1)
 }
 
 impl Worker {
+    /// Appends a batch to the logs.
+    ///
+    /// HOT PATH.
+    fn append(&self, batch: &[Parcel]) {
+        let mut hub = self.hub.borrow_mut();
+        for parcel in batch {
+            match parcel {
+                Parcel::Message(delivery) => hub.append(delivery),
+                Parcel::Gap { topic, reason } => {
+                    let concerned = hub.append_gap(topic, *reason, self.clock.micros());
+                    self.metrics.gaps.of(*reason).add(concerned);
+                    self.close_on_gap(&mut hub, topic);
+                }
+            }
+        }
+        hub.mark_appended();
+    }
+
     /// Writes every session for which something is due, with a pause for others now and then.
     async fn write_due(&self) {
         while self.write_some_due() {
@@ -84,9 +104,12 @@ impl Worker {
         true
     }
 
-    fn observe_fan_out(&self, batch: &[Delivery]) {
+    fn observe_fan_out(&self, batch: &[Parcel]) {
         let now = self.clock.micros();
-        for delivery in batch {
+        for parcel in batch {
+            let Parcel::Message(delivery) = parcel else {
+                continue;
+            };
             self.metrics.fan_out_seconds.observe(now.saturating_sub(delivery.received), 1);
         }
     }
@@ -95,10 +118,10 @@ impl Worker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use umbel_protocol::{Message, Payload, Timestamp, Topic};
+    use umbel_protocol::{Delivery, Message, Payload, Timestamp, Topic};
 
-    fn delivery(bytes: usize) -> Delivery {
-        Delivery {
+    fn delivery(bytes: usize) -> Parcel {
+        Parcel::Message(Delivery {
             message: Message {
                 topic: Topic::new("a").unwrap(),
                 payload: Payload::binary(vec![0; bytes]),
@@ -108,7 +131,7 @@ mod tests {
                 id: None,
             },
             received: 0,
-        }
+        })
     }
 
     #[test]

@@ -192,8 +192,22 @@ impl Worker {
         self.flush(hub, key, self.clock.micros());
     }
 
+    /// Closes those sessions of a topic that would rather be closed than miss a message.
+    pub(crate) fn close_on_gap(&self, hub: &mut Hub<Session>, topic: &Topic) {
+        let wants_close = |key: &SessionKey| {
+            let session = hub.get(*key).expect("subscribers are open sessions");
+            matches!(session.role, Role::Plain { close_on_gap: true, .. })
+        };
+        let to_close: Vec<_> = hub.subscribers(topic, Dialect::Plain).filter(wants_close).collect();
+        for key in to_close {
+            self.close(hub, key, CloseReason::Gap, "messages were lost");
+        }
+    }
+
     /// No subscription of this topic is left in this worker.
-    fn left(&self, topic: &Topic) {
-        self.broker.detach(self.id, topic);
+    pub(crate) fn left(&self, topic: &Topic) {
+        if !self.attaching.borrow().contains_key(topic) {
+            self.broker.detach(self.id, topic);
+        }
     }
 }

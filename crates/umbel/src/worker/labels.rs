@@ -84,7 +84,9 @@ impl LabelSet for Status {
         Self(413),
         Self(415),
         Self(501),
+        Self(502),
         Self(503),
+        Self(504),
         Self(0),
     ];
 
@@ -102,7 +104,9 @@ impl LabelSet for Status {
             413 => "413",
             415 => "415",
             501 => "501",
+            502 => "502",
             503 => "503",
+            504 => "504",
             _ => "other",
         }
     }

@@ -1,0 +1,140 @@
+//! The broker beyond this process: Redis pub/sub.
+//!
+//! A node has one link per Redis server: a connection that carries nothing but subscriptions and
+//! messages, read by our own loop, and one for commands. Both live on one thread with an event
+//! loop of its own, which workers reach through the [interest](interest) table, the queue of what
+//! is to be [published](publisher) and the mailboxes.
+//!
+//! ```text
+//!  worker ── attach/detach ──► interest ──► SUBSCRIBE, UNSUBSCRIBE ──► ┐
+//!  worker ── publish ────────► publisher ─► PUBLISH, many at once ───► │ Redis
+//!  worker ◄── mailbox ◄─────── intake ◄──── messages ◄──────────────── ┘
+//! ```
+//!
+//! Once a second a [probe](probe) goes out over the one connection and must come back over the
+//! other: that alone proves the link. While it isn't proven nothing is published.
+
+mod connect;
+mod fault;
+mod intake;
+mod interest;
+mod link;
+mod metrics;
+mod probe;
+mod publisher;
+mod settings;
+mod status;
+
+pub use metrics::{BrokerMetrics, families};
+pub use settings::{RedisSettings, RedisUrl, RedisUrlError};
+
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use tokio::runtime::Builder;
+use tokio::sync::oneshot;
+use umbel_protocol::{Delivery, Topic};
+
+use crate::{Mailbox, PublishError, Published, WorkerId};
+use interest::Interest;
+use link::Link;
+use publisher::{Publisher, Receipt};
+use status::Status;
+
+/// A broker on a Redis server.
+#[derive(Debug)]
+pub struct RedisBroker {
+    links: Box<[LinkHandle]>,
+    metrics: Arc<BrokerMetrics>,
+    /// Dropped to end the thread.
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What workers know of a link.
+#[derive(Debug)]
+struct LinkHandle {
+    interest: Arc<Interest>,
+    publisher: Publisher,
+    status: Arc<Status>,
+}
+
+impl RedisBroker {
+    /// Starts the thread of a broker that fills these mailboxes, one per worker. It connects by
+    /// itself, now and whenever the connection is lost.
+    pub fn start(
+        settings: RedisSettings,
+        mailboxes: impl IntoIterator<Item = Arc<Mailbox>>,
+    ) -> io::Result<Self> {
+        let metrics = Arc::<BrokerMetrics>::default();
+        let (interest, status) = (Arc::<Interest>::default(), Arc::<Status>::default());
+        let (publisher, queue) = publisher::new(settings.prefix.clone(), metrics.clone());
+        let handle = LinkHandle { interest: interest.clone(), publisher, status: status.clone() };
+        let link = Link::new(
+            settings,
+            interest,
+            status,
+            queue,
+            mailboxes.into_iter().collect(),
+            metrics.clone(),
+        );
+        let (stop, stopped) = oneshot::channel();
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let thread = thread::Builder::new().name("redis".to_owned()).spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    () = link.run() => {}
+                    _ = stopped => {}
+                }
+            });
+        })?;
+        Ok(Self { links: [handle].into(), metrics, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// What its thread records.
+    pub fn metrics(&self) -> Arc<BrokerMetrics> {
+        self.metrics.clone()
+    }
+
+    /// Why the broker can't be relied on now, if so.
+    pub fn trouble(&self) -> Option<String> {
+        self.links.iter().find_map(|link| link.status.trouble())
+    }
+
+    pub(crate) async fn publish(&self, delivery: Delivery) -> Result<Published, PublishError> {
+        self.submit(delivery).await?.outcome().await
+    }
+
+    /// Queues a message. What is submitted one after the other for one topic keeps its order.
+    pub(crate) async fn submit(&self, delivery: Delivery) -> Result<Receipt, PublishError> {
+        let link = self.link_of(&delivery.message.topic);
+        if let Some(trouble) = link.status.trouble() {
+            return Err(PublishError::Unavailable(trouble));
+        }
+        link.publisher.submit(&delivery.message).await
+    }
+
+    pub(crate) async fn attach(&self, worker: WorkerId, topic: &Topic) {
+        self.link_of(topic).interest.attach(worker, topic).await;
+    }
+
+    pub(crate) fn detach(&self, worker: WorkerId, topic: &Topic) {
+        self.link_of(topic).interest.detach(worker, topic);
+    }
+
+    /// The one place that knows which link carries a topic. There is one so far.
+    fn link_of(&self, _topic: &Topic) -> &LinkHandle {
+        &self.links[0]
+    }
+}
+
+impl Drop for RedisBroker {
+    fn drop(&mut self) {
+        self.stop.take();
+        if let Some(thread) = self.thread.take() {
+            // If it panicked, that was told on its standard error.
+            let _ = thread.join();
+        }
+    }
+}

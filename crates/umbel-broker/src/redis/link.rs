@@ -1,0 +1,344 @@
+//! The life of a link: connect, prove, carry, fail, wait, again.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::RedisResult;
+use redis::aio::MultiplexedConnection;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+
+use super::connect::{Connections, connect};
+use super::fault::{Fault, FaultKind};
+use super::intake::Intake;
+use super::interest::Interest;
+use super::metrics::BrokerMetrics;
+use super::probe::{self, Probe};
+use super::publisher::PublishQueue;
+use super::settings::RedisSettings;
+use super::status::Status;
+use crate::Mailbox;
+
+/// How often deadlines are looked at.
+const TICK: Duration = Duration::from_millis(250);
+
+/// Every so many ticks a probe begins: once a second.
+const TICKS_PER_PROBE: u32 = 4;
+
+/// How many topics go into one SUBSCRIBE.
+const TOPICS_PER_COMMAND: usize = 512;
+
+/// How much is written ahead of what the server reads.
+const OUTPUT_BYTES: usize = 256 * 1024;
+
+/// The pauses between attempts to connect: the first, and the longest.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// How often a trouble that lasts is logged.
+const REMIND_EVERY: Duration = Duration::from_secs(30);
+
+/// A link to one Redis server.
+#[derive(Debug)]
+pub(super) struct Link {
+    settings: RedisSettings,
+    /// The node's name at Redis.
+    name: String,
+    interest: Arc<Interest>,
+    status: Arc<Status>,
+    queue: PublishQueue,
+    mailboxes: Arc<[Arc<Mailbox>]>,
+    metrics: Arc<BrokerMetrics>,
+    backoff: Duration,
+    reminded: Option<Instant>,
+}
+
+type ProbeReply = Pin<Box<dyn Future<Output = RedisResult<String>> + Send>>;
+
+impl Link {
+    pub(super) fn new(
+        settings: RedisSettings,
+        interest: Arc<Interest>,
+        status: Arc<Status>,
+        queue: PublishQueue,
+        mailboxes: Arc<[Arc<Mailbox>]>,
+        metrics: Arc<BrokerMetrics>,
+    ) -> Self {
+        let name = format!("umbel-{:016x}", fastrand::u64(..));
+        let (backoff, _) = BACKOFF;
+        Self {
+            settings,
+            name,
+            interest,
+            status,
+            queue,
+            mailboxes,
+            metrics,
+            backoff,
+            reminded: None,
+        }
+    }
+
+    /// Keeps the link up. Never returns.
+    pub(super) async fn run(mut self) {
+        loop {
+            let fault = self.once().await;
+            self.interest.lock().lost();
+            self.failed(&fault);
+            let pause = self.next_pause();
+            let trouble = self.trouble(&fault);
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = self.queue.refuse(&trouble) => {}
+                () = sweep(&self.interest) => {}
+            }
+        }
+    }
+
+    /// Connects and carries until something fails.
+    async fn once(&mut self) -> Fault {
+        let connected = tokio::select! {
+            connected = connect(&self.settings.url, &self.name) => connected,
+            () = self.queue.refuse("connecting to Redis") => unreachable!("refuses for ever"),
+            () = sweep(&self.interest) => unreachable!("sweeps for ever"),
+        };
+        let connections = match connected {
+            Ok(connections) => connections,
+            Err(fault) => return fault,
+        };
+        self.metrics.connections.add(1);
+        let carrying = Carrying::new(self);
+        let commands = connections.commands.clone();
+        let backoff = &mut self.backoff;
+        tokio::select! {
+            fault = carrying.carry(connections, || (*backoff, _) = BACKOFF) => fault,
+            fault = self.queue.serve(commands) => fault,
+        }
+    }
+
+    fn failed(&mut self, fault: &Fault) {
+        self.metrics.up.set(0.0);
+        self.metrics.failures.of(fault.kind).add(1);
+        let news = self.status.set(Some(self.trouble(fault)));
+        let now = Instant::now();
+        if news || self.reminded.is_none_or(|at| now - at >= REMIND_EVERY) {
+            self.reminded = Some(now);
+            tracing::warn!(url = %self.settings.url, %fault, "Redis can't be used");
+        }
+    }
+
+    fn trouble(&self, fault: &Fault) -> String {
+        format!("Redis at {} can't be used: {fault}", self.settings.url)
+    }
+
+    /// Twice the last pause, up to the longest; a random part of it, so that nodes that lost their
+    /// links together don't return together.
+    fn next_pause(&mut self) -> Duration {
+        let pause = self.backoff.mul_f64(fastrand::f64().midpoint(1.0));
+        self.backoff = (self.backoff * 2).min(BACKOFF.1);
+        pause
+    }
+}
+
+/// Looks for topics that were left, also while there is no link.
+async fn sweep(interest: &Interest) {
+    let mut ticks = interval(TICK);
+    loop {
+        ticks.tick().await;
+        interest.sweep();
+    }
+}
+
+/// A link that is connected.
+#[derive(Debug)]
+struct Carrying {
+    prefix: String,
+    interest: Arc<Interest>,
+    status: Arc<Status>,
+    metrics: Arc<BrokerMetrics>,
+    intake: Intake,
+    probe: Probe,
+    output: Vec<u8>,
+    /// How much of `output` is written.
+    written: usize,
+    /// The worker that has no room: until it has, nothing is read.
+    full: Option<Arc<Mailbox>>,
+    /// A trouble that messages pass nevertheless, as it was logged last.
+    refusal: Option<FaultKind>,
+}
+
+impl Carrying {
+    fn new(link: &Link) -> Self {
+        let RedisSettings { prefix, message_bytes, started, .. } = link.settings.clone();
+        let channel = format!("{prefix}!probe:{}", link.name);
+        let intake = Intake::new(
+            prefix.clone(),
+            channel.clone(),
+            message_bytes,
+            started,
+            link.mailboxes.clone(),
+            link.metrics.clone(),
+        );
+        Self {
+            prefix,
+            interest: link.interest.clone(),
+            status: link.status.clone(),
+            metrics: link.metrics.clone(),
+            intake,
+            probe: Probe::new(channel),
+            output: Vec::new(),
+            written: 0,
+            full: None,
+            refusal: None,
+        }
+    }
+
+    /// Reads, writes and probes until something fails. Calls `proven` at each echo.
+    async fn carry(mut self, connections: Connections, mut proven: impl FnMut()) -> Fault {
+        let Connections { mut reader, mut writer, commands } = connections;
+        self.interest.lock().begin();
+        let mut subscribe = redis::cmd("SUBSCRIBE");
+        self.output = subscribe.arg(self.probe.channel()).get_packed_command();
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut tick = 0;
+        let mut reply: Option<ProbeReply> = None;
+        loop {
+            self.put_changes();
+            let waiting = self.full.clone();
+            let step = tokio::select! {
+                read = reader.read_buf(self.intake.buffer()), if waiting.is_none() => match read {
+                    Ok(0) => Err(Fault::new(FaultKind::Lost, "Redis closed the connection")),
+                    Ok(bytes) => self.took(bytes, &mut proven),
+                    Err(error) => Err(Fault::lost(&error)),
+                },
+                wrote = writer.write(&self.output[self.written..]), if self.has_output() => {
+                    wrote.map(|bytes| self.wrote(bytes)).map_err(|error| Fault::lost(&error))
+                }
+                () = self.interest.changed() => Ok(()),
+                () = room(waiting.as_deref()), if waiting.is_some() => {
+                    self.full = None;
+                    self.probe.excuse(Instant::now());
+                    Ok(())
+                }
+                now = ticks.tick() => {
+                    tick += 1;
+                    if tick % TICKS_PER_PROBE == 1
+                        && let Some(command) = self.probe.begin(now)
+                    {
+                        reply = Some(ask(commands.clone(), command));
+                    }
+                    self.ticked(now)
+                }
+                replied = poll_reply(&mut reply), if reply.is_some() => {
+                    reply = None;
+                    self.replied(replied)
+                }
+            };
+            if let Err(fault) = step {
+                return fault;
+            }
+        }
+    }
+
+    fn took(&mut self, bytes: usize, proven: &mut impl FnMut()) -> Result<(), Fault> {
+        self.metrics.received_bytes.add(bytes as u64);
+        let taken = self.intake.take(&self.interest)?;
+        if let Some(payload) = taken.echo
+            && let Some(round_trip) = self.probe.echoed(&payload, Instant::now())
+        {
+            let micros = u64::try_from(round_trip.as_micros()).unwrap_or(u64::MAX);
+            self.metrics.probe_seconds.observe(micros, 1);
+            self.metrics.up.set(1.0);
+            proven();
+            if self.status.set(None) {
+                tracing::info!("Redis is connected");
+            }
+        }
+        if taken.full.is_some() {
+            self.metrics.pauses.add(1);
+        }
+        self.full = taken.full;
+        Ok(())
+    }
+
+    fn ticked(&mut self, now: Instant) -> Result<(), Fault> {
+        self.interest.sweep();
+        self.metrics.topics.set_count(self.interest.lock().topic_count());
+        if self.full.is_some() {
+            self.probe.excuse(now);
+        }
+        self.probe.check(now)
+    }
+
+    /// The probe's script has run.
+    fn replied(&mut self, reply: RedisResult<String>) -> Result<(), Fault> {
+        let refusal = probe::refusal(&reply?);
+        if let Some(fault) = &refusal {
+            if fault.kind == FaultKind::ReadOnly {
+                return Err(fault.clone());
+            }
+            if self.refusal != Some(fault.kind) {
+                tracing::warn!(%fault, "Redis takes no writes; messages pass");
+            }
+        }
+        self.refusal = refusal.map(|fault| fault.kind);
+        Ok(())
+    }
+
+    /// Turns changes of interest into commands, as far as there is room for more output.
+    fn put_changes(&mut self) {
+        while self.output.len() - self.written < OUTPUT_BYTES {
+            let changes = {
+                let mut table = self.interest.lock();
+                if !table.has_changes() {
+                    return;
+                }
+                table.take_changes(TOPICS_PER_COMMAND)
+            };
+            for (name, topics) in
+                [("SUBSCRIBE", changes.subscribe), ("UNSUBSCRIBE", changes.unsubscribe)]
+            {
+                if topics.is_empty() {
+                    continue;
+                }
+                let mut command = redis::cmd(name);
+                for topic in &topics {
+                    command.arg(format!("{}{topic}", self.prefix));
+                }
+                self.output.extend_from_slice(&command.get_packed_command());
+            }
+        }
+    }
+
+    fn has_output(&self) -> bool {
+        self.written < self.output.len()
+    }
+
+    fn wrote(&mut self, bytes: usize) {
+        self.written += bytes;
+        if self.written == self.output.len() {
+            self.output.clear();
+            self.output.shrink_to(OUTPUT_BYTES);
+            self.written = 0;
+        }
+    }
+}
+
+fn ask(mut commands: MultiplexedConnection, command: redis::Cmd) -> ProbeReply {
+    Box::pin(async move { command.query_async(&mut commands).await })
+}
+
+async fn poll_reply(reply: &mut Option<ProbeReply>) -> RedisResult<String> {
+    match reply {
+        Some(reply) => reply.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn room(mailbox: Option<&Mailbox>) {
+    match mailbox {
+        Some(mailbox) => mailbox.room().await,
+        None => std::future::pending().await,
+    }
+}
