@@ -4,7 +4,7 @@ CARGO ?= cargo
 FUZZ_SECONDS ?= 600
 FUZZ_TARGETS = session_input json_commands publish_body topics config
 
-.PHONY: help run test test-long lint bench bench-quick fuzz reference
+.PHONY: help run test test-long tools lint bench bench-quick fuzz reference
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -12,13 +12,23 @@ help: ## List the targets
 run: ## Start a node on 127.0.0.1:8080
 	$(CARGO) run --release
 
-test: lint ## All checks and tests that take minutes at most
+test: tools lint ## All checks and tests that take minutes at most
 	$(CARGO) test --workspace --locked
 
-test-long: ## The tests that take longer: large audiences, memory over rounds, many property cases, fuzzing
+test-long: tools ## The tests that take longer: large audiences, memory over rounds, many property cases, fuzzing
 	$(CARGO) test --locked --release -p umbel-e2e -- --ignored --test-threads=1 --nocapture
 	PROPTEST_CASES=20000 $(CARGO) test --locked --release -p umbel-protocol -p umbel-hub -p umbel-broker -p umbel
 	$(MAKE) fuzz
+
+# Tests run against real servers, of Debian's packages.
+tools: ## Install the servers that tests need, where they are missing
+	@missing=; \
+	command -v redis-server >/dev/null || missing="$$missing redis-server"; \
+	if [ -n "$$missing" ]; then \
+		echo "installing$$missing"; \
+		export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1; \
+		apt-get update -qq && apt-get install -qq -y --no-install-recommends $$missing; \
+	fi
 
 # A tool that the toolchain lacks is said and not fatal.
 lint: ## Formatting, lints, dependencies

@@ -10,6 +10,8 @@
 mod http;
 mod metrics;
 mod node;
+mod proxy;
+mod redis;
 mod sse;
 mod wait;
 mod websocket;
@@ -18,6 +20,8 @@ mod world;
 pub use http::{Answer, HttpClient};
 pub use metrics::Metrics;
 pub use node::{ConfiguredNode, Node};
+pub use proxy::{Fault, Proxy};
+pub use redis::{Redis, RedisClient};
 pub use sse::SseClient;
 pub use wait::{DEADLINE, eventually, within};
 pub use websocket::{Frame, HANDSHAKE, Opcode, WebSocketClient, masked_frame};

@@ -27,11 +27,12 @@ pub(crate) struct NodeOptions {
     pub(crate) workers: usize,
     pub(crate) settings: String,
     pub(crate) environment: Vec<(String, String)>,
+    pub(crate) broker: Option<String>,
 }
 
 impl Default for NodeOptions {
     fn default() -> Self {
-        Self { workers: 1, settings: String::new(), environment: Vec::new() }
+        Self { workers: 1, settings: String::new(), environment: Vec::new(), broker: None }
     }
 }
 
@@ -106,18 +107,35 @@ impl Node {
         command.envs(options.environment.iter().cloned());
         command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
         command.args(["--workers", &options.workers.to_string()]);
+        if let Some(url) = &options.broker {
+            command.args(["--broker", url]);
+        }
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let http = within("the node's banner", address_in_line(&mut stdout)).await;
         let admin = within("the node's banner", address_in_line(&mut stdout)).await;
-        let node = Self { child, http, admin, _stdout: stdout, _file: file };
-        node.wait_until_ready().await;
-        node
+        Self { child, http, admin, _stdout: stdout, _file: file }
     }
 
-    async fn wait_until_ready(&self) {
+    /// What `/readyz` says: its status and text.
+    pub async fn readiness(&self) -> (u16, String) {
+        let answer = HttpClient::connect(self.admin).await.get("/readyz").await;
+        (answer.status, answer.text())
+    }
+
+    /// Waits until it is unready, and gives why.
+    pub async fn becomes_unready(&self) -> String {
+        crate::eventually("unreadiness", || async {
+            let (status, text) = self.readiness().await;
+            (status == 503).then_some(text)
+        })
+        .await
+    }
+
+    /// Waits until it is ready.
+    pub async fn wait_until_ready(&self) {
         crate::eventually("readiness", || async {
-            (HttpClient::connect(self.admin).await.get("/readyz").await.status == 200).then_some(())
+            (self.readiness().await.0 == 200).then_some(())
         })
         .await;
     }

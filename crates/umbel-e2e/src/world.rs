@@ -63,8 +63,24 @@ impl WorldBuilder {
         self
     }
 
+    /// What carries the messages between the nodes: the URL of a Redis server.
+    #[must_use]
+    pub fn broker(mut self, url: &str) -> Self {
+        self.options.broker = Some(url.to_owned());
+        self
+    }
+
     /// Starts everything and waits until it is ready.
     pub async fn start(self) -> World {
+        let world = self.start_unready().await;
+        for node in &world.nodes {
+            node.wait_until_ready().await;
+        }
+        world
+    }
+
+    /// Starts everything and waits only until it listens.
+    pub async fn start_unready(self) -> World {
         let mut nodes = Vec::new();
         for _ in 0..self.nodes {
             nodes.push(Node::start(&self.options).await);

@@ -136,9 +136,14 @@ impl Fault {
     }
 }
 
+/// What Redis says if a script does what its user may not, before and since version 7.
+const SCRIPT_DENIALS: [&str; 2] = ["can't run this command", "ACL failure in script"];
+
 impl From<RedisError> for Fault {
     fn from(error: RedisError) -> Self {
+        let text = error.to_string();
         let kind = match error.code() {
+            _ if SCRIPT_DENIALS.iter().any(|denial| text.contains(denial)) => FaultKind::Denied,
             Some(code) => FaultKind::of_code(code),
             None if error.is_connection_refusal() => FaultKind::Unreachable,
             None if error.is_timeout() => FaultKind::Silent,
@@ -151,7 +156,7 @@ impl From<RedisError> for Fault {
                 _ => FaultKind::Refused,
             },
         };
-        Self::new(kind, error.to_string())
+        Self::new(kind, text)
     }
 }
 

@@ -11,7 +11,7 @@ pub(super) struct Status {
 
 impl Default for Status {
     fn default() -> Self {
-        Self { trouble: Mutex::new(Some("not connected yet".to_owned())) }
+        Self { trouble: Mutex::new(Some("Redis is not connected yet".to_owned())) }
     }
 }
 
