@@ -68,7 +68,8 @@ impl RedisBroker {
         mailboxes: impl IntoIterator<Item = Arc<Mailbox>>,
     ) -> io::Result<Self> {
         let metrics = Arc::<BrokerMetrics>::default();
-        let (interest, status) = (Arc::<Interest>::default(), Arc::<Status>::default());
+        let (interest, status) =
+            (Arc::new(Interest::new(settings.linger)), Arc::<Status>::default());
         let (publisher, queue) = publisher::new(settings.prefix.clone(), metrics.clone());
         let handle = LinkHandle { interest: interest.clone(), publisher, status: status.clone() };
         let link = Link::new(

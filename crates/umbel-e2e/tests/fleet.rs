@@ -226,10 +226,15 @@ enum Last {
 /// Sessions that take topics up and leave them as fast as they can, on a node of four workers; a
 /// publisher numbers messages per topic. Between `subscribed` and `unsubscribed` no number may be
 /// missing, and in the end Redis has exactly the topics that are held.
-async fn churn(sessions: usize, seconds: u64) {
+async fn churn(sessions: usize, seconds: u64, linger: &str) {
     let sent: Arc<Vec<AtomicU64>> = Arc::new((0..NAMES).map(|_| AtomicU64::new(0)).collect());
     let redis = Redis::start(&[]).await;
-    let world = World::new().workers(4).broker(&redis.url()).start().await;
+    let world = World::new()
+        .workers(4)
+        .broker(&redis.url())
+        .environment("UMBEL_BROKER__LINGER_SECONDS", linger)
+        .start()
+        .await;
     let node = world.node(0);
     let stop = Arc::new(AtomicBool::new(false));
     let changes = Arc::new(AtomicU64::new(0));
@@ -264,6 +269,13 @@ async fn churn(sessions: usize, seconds: u64) {
         }
     }
     println!("{} changes in {seconds} s", changes.load(Ordering::Relaxed));
+    for word in ["subscribe", "unsubscribe"] {
+        let stat = redis.command(&["INFO", "commandstats"]).await;
+        println!(
+            "{}",
+            stat.lines().find(|l| l.contains(&format!("cmdstat_{word}:"))).unwrap_or("")
+        );
+    }
     let mut expected: Vec<_> = held.into_iter().collect();
     expected.sort();
     let expected: Vec<_> = expected.iter().map(String::as_str).collect();
@@ -327,13 +339,16 @@ async fn churner(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn churn_neither_loses_nor_leaks_a_subscription() {
-    churn(20, 2).await;
+    churn(20, 1, "2").await;
+    churn(1, 2, "0").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a minute of churn: make test-long"]
 async fn a_minute_of_churn_neither_loses_nor_leaks_a_subscription() {
-    churn(200, 60).await;
+    churn(200, 20, "2").await;
+    churn(1, 20, "0").await;
+    churn(20, 20, "0").await;
 }
 
 /// A worker that stands still while its node is fed: what waits for it stays bounded, and what
@@ -342,13 +357,14 @@ async fn a_minute_of_churn_neither_loses_nor_leaks_a_subscription() {
 #[ignore = "stops a thread by strace for ten seconds: make test-long"]
 async fn a_worker_that_stands_still_keeps_what_waits_bounded() {
     let redis = Redis::start(&["--client-output-buffer-limit", "pubsub 4mb 2mb 2"]).await;
-    let world = World::new().workers(2).broker(&redis.url()).start().await;
+    let settings = "[limits]\nbehind_bytes = 100000000\n";
+    let world = World::new().workers(2).settings(settings).broker(&redis.url()).start().await;
     let node = world.node(0);
-    let mut clients = Vec::new();
+    let mut sessions = JoinSet::new();
     for _ in 0..20 {
         let mut client = node.json().await;
         client.hold("load").await;
-        clients.push(client);
+        sessions.spawn(gaps_until_the_end(client));
     }
     let mut stopped = stop_worker(node, "worker-0");
     let payload = vec![b'x'; 4096];
@@ -362,23 +378,27 @@ async fn a_worker_that_stands_still_keeps_what_waits_bounded() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     stopped.join_next().await.unwrap().unwrap();
-    node.wait_until_ready().await;
     node.metric_exceeds("umbel_broker_intake_pauses_total", 0.0).await;
     node.metric_exceeds("umbel_broker_gaps_total", 0.0).await;
     println!("at most {most} bytes waited in mailboxes");
     assert!(most < 2.0 * f64::from(10 << 20), "{most} bytes waited");
+    node.wait_until_ready().await;
     node.publish("load", "end").await;
-    for client in &mut clients {
-        let mut gaps = 0;
-        loop {
-            let message = client.json().await;
-            match message["op"].as_str().unwrap() {
-                "gap" => gaps += 1,
-                _ if message["text"] == "end" => break,
-                _ => {}
-            }
+    while let Some(gaps) = sessions.join_next().await {
+        assert!(gaps.unwrap() > 0, "the loss was told");
+    }
+}
+
+/// Reads until the message `end` and counts the gaps before it.
+async fn gaps_until_the_end(mut client: WebSocketClient) -> u64 {
+    let mut gaps = 0;
+    loop {
+        let message = client.json().await;
+        match message["op"].as_str().unwrap() {
+            "gap" => gaps += 1,
+            _ if message["text"] == "end" => return gaps,
+            _ => {}
         }
-        assert!(gaps > 0, "the loss was told");
     }
 }
 

@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use tokio::runtime::Builder;
 use tokio::sync::{mpsc, watch};
@@ -139,6 +140,7 @@ impl Node {
             url,
             prefix: settings.broker.prefix.clone(),
             message_bytes: settings.limits.body_bytes.max(settings.limits.payload_bytes),
+            linger: Duration::from_secs(settings.broker.linger_seconds.into()),
             started: clock.started(),
         };
         Ok(Broker::Redis(RedisBroker::start(redis, mailboxes.iter().cloned())?))

@@ -2,7 +2,7 @@
 //!
 //! Workers say what they hold; the link turns that into SUBSCRIBE and UNSUBSCRIBE and reports what
 //! the server has confirmed. A topic that nobody holds any more stays subscribed for a while
-//! ([`LINGER`]), since most come back. There is one command under way per change and the server
+//! (`broker.linger_seconds`), since most come back. There is one command under way per change and the server
 //! answers in order, so a topic is confirmed when all its answers have come and the last command
 //! was SUBSCRIBE; no interleaving of attaching and detaching can leave it subscribed for nobody or
 //! unsubscribed for somebody.
@@ -19,10 +19,6 @@ use umbel_protocol::Topic;
 use crate::WorkerId;
 use crate::workers::WorkerSet;
 
-/// How long a topic stays subscribed after its last session left: page loads and reconnects take
-/// less.
-const LINGER: Duration = Duration::from_secs(2);
-
 /// How many answers the server may owe: it holds them in an output buffer that it bounds, and each
 /// takes up to 300 bytes there.
 const MAX_UNANSWERED: usize = 16 * 1024;
@@ -31,7 +27,7 @@ const MAX_UNANSWERED: usize = 16 * 1024;
 const CONFIRMATION_WAIT: Duration = Duration::from_secs(2);
 
 /// The interest of all workers of a node in the topics of one link.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Interest {
     table: Mutex<Table>,
     /// There are changes for the link to make.
@@ -39,8 +35,10 @@ pub(super) struct Interest {
 }
 
 /// The table behind [`Interest`].
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Table {
+    /// How long a topic stays subscribed after its last session left.
+    linger: Duration,
     topics: HashMap<Topic, Entry>,
     /// Topics whose subscription is to be looked at by the link.
     changes: VecDeque<Topic>,
@@ -73,6 +71,11 @@ pub(super) struct Changes {
 }
 
 impl Interest {
+    /// No interest yet. A topic stays subscribed for `linger` after its last session left.
+    pub(super) fn new(linger: Duration) -> Self {
+        Self { table: Mutex::new(Table::new(linger)), changed: Notify::new() }
+    }
+
     /// Has messages of `topic` given to the worker. Waits for the server's confirmation, but no
     /// longer than two seconds: after that the worker's sessions are told of a gap once it comes.
     pub(super) async fn attach(&self, worker: WorkerId, topic: &Topic) {
@@ -112,6 +115,16 @@ impl Interest {
 }
 
 impl Table {
+    fn new(linger: Duration) -> Self {
+        Self {
+            linger,
+            topics: HashMap::new(),
+            changes: VecDeque::new(),
+            leaving: VecDeque::new(),
+            unanswered: 0,
+        }
+    }
+
     /// Adds a worker. Gives what to wait for if the server hasn't confirmed the topic.
     fn attach(&mut self, worker: WorkerId, topic: &Topic) -> Option<OwnedNotified> {
         if !self.topics.contains_key(topic) {
@@ -155,7 +168,7 @@ impl Table {
     /// Whether there are changes to make.
     fn sweep(&mut self, now: Instant) -> bool {
         while let Some((since, _)) = self.leaving.front()
-            && *since + LINGER <= now
+            && *since + self.linger <= now
             && let Some((_, topic)) = self.leaving.pop_front()
         {
             let Some(entry) = self.topics.get_mut(&topic).filter(|entry| entry.leaving) else {
@@ -163,7 +176,7 @@ impl Table {
             };
             if !entry.workers.is_empty() {
                 entry.leaving = false;
-            } else if entry.left + LINGER > now {
+            } else if entry.left + self.linger > now {
                 self.leaving.push_back((entry.left, topic));
             } else {
                 entry.leaving = false;
@@ -312,6 +325,8 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::HashSet;
 
+    const LINGER: Duration = Duration::from_secs(2);
+
     fn topic(name: &str) -> Topic {
         Topic::new(name).unwrap()
     }
@@ -333,7 +348,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_first_subscribes_and_the_last_leaves_after_a_while() {
-        let mut table = Table::default();
+        let mut table = Table::new(LINGER);
         let start = Instant::now();
         assert!(table.attach(worker(0), &topic("a")).is_some());
         assert!(table.attach(worker(1), &topic("a")).is_some());
@@ -352,7 +367,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_comes_back_in_time_costs_nothing() {
-        let mut table = Table::default();
+        let mut table = Table::new(LINGER);
         let start = Instant::now();
         let _ = table.attach(worker(0), &topic("a"));
         table.take_changes(9);
@@ -365,7 +380,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_topic_is_confirmed_only_by_the_last_answer() {
-        let mut table = Table::default();
+        let mut table = Table::new(LINGER);
         let start = Instant::now();
         let _ = table.attach(worker(0), &topic("a"));
         table.take_changes(9);
@@ -383,7 +398,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_held_a_topic_when_the_link_was_lost_is_told_once_it_is_back() {
-        let mut table = Table::default();
+        let mut table = Table::new(LINGER);
         let _ = table.attach(worker(0), &topic("a"));
         table.take_changes(9);
         table.answered("a", no_gap);
@@ -409,7 +424,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn attaching_waits_for_the_answer_but_not_for_ever() {
-        let interest = Interest::default();
+        let interest = Interest::new(LINGER);
         let name = topic("a");
         let attach = interest.attach(worker(0), &name);
         let server = async {
@@ -431,7 +446,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_server_s_debt_is_bounded() {
-        let mut table = Table::default();
+        let mut table = Table::new(LINGER);
         for number in 0..=MAX_UNANSWERED {
             let _ = table.attach(worker(0), &topic(&number.to_string()));
         }
@@ -496,7 +511,7 @@ mod tests {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
             let _guard = runtime.enter();
             let names = ["a", "b", "c"].map(topic);
-            let (mut table, mut server) = (Table::default(), Server::default());
+            let (mut table, mut server) = (Table::new(LINGER), Server::default());
             let mut held: HashSet<(usize, usize)> = HashSet::new();
             let mut now = Instant::now();
             for op in ops {

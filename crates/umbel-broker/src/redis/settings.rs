@@ -1,7 +1,7 @@
 //! Where Redis is and how it is used.
 
 use std::fmt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
 
@@ -20,6 +20,8 @@ pub struct RedisSettings {
     pub prefix: String,
     /// The largest message that is taken from a channel, in bytes.
     pub message_bytes: usize,
+    /// How long a topic stays subscribed after its last session left.
+    pub linger: Duration,
     /// From when the node's own clock counts: what [`umbel_protocol::Delivery::received`] is
     /// measured from.
     pub started: Instant,

@@ -38,6 +38,8 @@ pub struct BrokerSettings {
     pub url: BrokerUrl,
     /// What all channels and keys in Redis begin with.
     pub prefix: String,
+    /// How long a topic stays subscribed at Redis after its last session left.
+    pub linger_seconds: u32,
     /// Whether the node counts as ready also while the broker can't be used.
     pub ready_without: bool,
 }
@@ -114,6 +116,14 @@ pub(super) const SETTINGS: &[Setting] = &[
         default: "\"umbel:\"",
         meaning: "what all channels and keys in Redis begin with; PUBLISH umbel:news reaches the topic news",
         apply: |settings, value| prefix(value).map(|set| settings.broker.prefix = set),
+    },
+    Setting {
+        path: "broker.linger_seconds",
+        default: "2",
+        meaning: "how long a topic stays subscribed at Redis after its last session left: longer than a page takes to load",
+        apply: |settings, value| {
+            seconds(value, 0..=3600).map(|set| settings.broker.linger_seconds = set)
+        },
     },
     Setting {
         path: "broker.ready_without",
@@ -195,6 +205,7 @@ impl Default for Settings {
             broker: BrokerSettings {
                 url: BrokerUrl::Memory,
                 prefix: "umbel:".to_owned(),
+                linger_seconds: 2,
                 ready_without: false,
             },
             node: NodeSettings { workers: 0, heartbeat_seconds: 25 },
