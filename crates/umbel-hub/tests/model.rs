@@ -57,7 +57,7 @@ fn op() -> impl Strategy<Value = Op> {
         6 => prop::collection::vec((topic(), prop::option::weighted(0.2, session())), 1..6).prop_map(Op::Publish),
         6 => (session(), 0..150_usize).prop_map(|(session, bytes)| Op::Write { session, bytes }),
         1 => session().prop_map(|session| Op::Control { session }),
-        1 => topic().prop_map(|topic| Op::Gap { topic }),
+        3 => topic().prop_map(|topic| Op::Gap { topic }),
         1 => session().prop_map(|session| Op::Reopen { session }),
     ]
 }
