@@ -19,7 +19,7 @@ use std::io::Write as _;
 use umbel_protocol::Topic;
 
 pub(crate) use failure::Failure;
-pub(crate) use input::Input;
+pub(crate) use input::{Input, Messages};
 pub(crate) use node_url::NodeUrl;
 pub(crate) use output::{Form, Output};
 pub(crate) use publisher::{Publication, Publisher};

@@ -7,11 +7,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use tokio::io::{BufReader, Stdin};
 use umbel_protocol::PayloadKind;
 
 use super::help;
 use super::outcome::{exit_code, print, runtime};
-use crate::client::{self, Failure, Input, NodeUrl, Publication, Publisher, RedisLink, tell};
+use crate::client::{
+    self, Failure, Input, Messages, NodeUrl, Publication, Publisher, RedisLink, tell,
+};
 
 /// The prefix of Redis channels unless told otherwise, as nodes have it.
 const DEFAULT_PREFIX: &str = "umbel:";
@@ -27,7 +30,7 @@ pub(super) struct Publish {
     /// Each line of the standard input is a message, published as it comes
     #[arg(long)]
     lines: bool,
-    /// A node (http://…) or a Redis server (redis://…) behind nodes
+    /// A node (http://…), or the Redis server (redis://…, unix://…) behind nodes
     #[arg(long, value_name = "URL", default_value = help::DEFAULT_URL)]
     url: String,
     /// What the nodes put before topics to name Redis channels [default: umbel:]
@@ -80,7 +83,7 @@ impl Publish {
         let input = input(self.data, self.lines)?;
         let deadline = Duration::from_secs(self.timeout_seconds);
         let kind = self.kind.named();
-        if !self.url.starts_with("redis://") {
+        if !RedisLink::is_meant(&self.url) {
             if self.prefix.is_some() {
                 let fault = "--prefix is for Redis; a node has its own";
                 return Err(Failure::Usage(fault.to_owned()));
@@ -106,32 +109,49 @@ impl Publish {
 
 impl Plan {
     fn run(mut self) -> Result<(), Failure> {
-        let runtime = runtime()?;
-        if self.input != Input::Lines && io::stdin().is_terminal() && self.input == Input::Whole {
+        if self.input == Input::Whole && io::stdin().is_terminal() {
             tell("the message is read from here; Ctrl-D ends it");
         }
-        let is_lines = self.input == Input::Lines;
-        let (mut published, mut received) = (0, 0);
-        // Between two messages nothing happens but waiting for the next.
-        for message in self.input.messages(io::stdin().lock()) {
-            let sent =
-                message.and_then(|message| runtime.block_on(self.publisher.publish(message)));
-            published += 1;
-            received = match sent {
-                Err(failure) if is_lines => return Err(failure.of_message(published)),
-                sent => sent?,
-            };
-        }
-        // A lookup of a host that hangs must not hold up the end.
+        let runtime = runtime()?;
+        let published = runtime.block_on(self.publish());
+        // Neither a lookup of a host that hangs nor an input without an end must hold up the end.
         runtime.shutdown_background();
-        let Self { target, receivers, .. } = self;
-        print(&if is_lines {
-            format!("published {published} messages to {target}\n")
-        } else {
-            let [one, several] = receivers;
-            let who = if received == 1 { one } else { several };
-            format!("published to {target}, received by {received} {who}\n")
-        })
+        print(&published?)
+    }
+
+    /// Publishes all messages and gives what is to be said of them.
+    async fn publish(&mut self) -> Result<String, Failure> {
+        let is_lines = self.input == Input::Lines;
+        let input = BufReader::new(tokio::io::stdin());
+        let mut messages = Messages::new(self.input.clone(), input);
+        let (mut published, mut received) = (0, 0);
+        loop {
+            match self.publish_next(&mut messages).await {
+                Ok(None) => break,
+                Ok(Some(receivers)) => received = receivers,
+                Err(failure) if is_lines => return Err(failure.of_message(published + 1)),
+                Err(failure) => return Err(failure),
+            }
+            published += 1;
+        }
+        let Self { target, receivers: [one, several], .. } = self;
+        if is_lines {
+            let plural = if published == 1 { "" } else { "s" };
+            return Ok(format!("published {published} message{plural} to {target}\n"));
+        }
+        let who = if received == 1 { one } else { several };
+        Ok(format!("published to {target}, received by {received} {who}\n"))
+    }
+
+    /// Publishes one message, if there is another, and gives how many received it.
+    async fn publish_next(
+        &mut self,
+        messages: &mut Messages<BufReader<Stdin>>,
+    ) -> Result<Option<u64>, Failure> {
+        match messages.next().await? {
+            Some(message) => self.publisher.publish(message).await.map(Some),
+            None => Ok(None),
+        }
     }
 }
 
@@ -153,7 +173,7 @@ fn input(data: Option<OsString>, lines: bool) -> Result<Input, Failure> {
                 let fault = "--lines reads the standard input, but a message is given";
                 return Err(Failure::Usage(fault.to_owned()));
             }
-            Ok(Input::Given(data.into_vec()))
+            Ok(Input::Given(data.into_vec().into()))
         }
         _ if lines => Ok(Input::Lines),
         _ => Ok(Input::Whole),
@@ -184,8 +204,8 @@ mod tests {
     #[test]
     fn data_is_given_or_read() {
         for (arguments, input) in [
-            (&["a", "x"][..], Input::Given(b"x".to_vec())),
-            (&["a", ""], Input::Given(Vec::new())),
+            (&["a", "x"][..], Input::Given("x".into())),
+            (&["a", ""], Input::Given("".into())),
             (&["a", "-"], Input::Whole),
             (&["a"], Input::Whole),
             (&["a", "--lines"], Input::Lines),

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::outcome::{exit_code, runtime};
 use super::{help, stop_signal};
-use crate::client::{self, Failure, Form, NodeUrl, Output, Subscriber, Subscription, Transport};
+use crate::client::{self, Failure, Form, NodeUrl, Output, RedisLink, Subscriber, Subscription, Transport};
 
 /// The flags of `umbel subscribe`.
 #[derive(Debug, Args)]
@@ -19,7 +19,7 @@ pub(super) struct Subscribe {
     /// A node
     #[arg(long, value_name = "URL", default_value = help::DEFAULT_URL)]
     url: String,
-    /// How messages come
+    /// How messages come: by WebSocket or as server-sent events
     #[arg(long, value_enum, default_value_t = Transport::Ws)]
     transport: Transport,
     /// Print each message as a JSON object with `topic`, `message_id`, `event`, `time` and one of
@@ -69,7 +69,7 @@ impl Subscribe {
     }
 
     fn subscription(self) -> Result<Subscription, Failure> {
-        if self.url.starts_with("redis://") {
+        if RedisLink::is_meant(&self.url) {
             let fault = "messages come from a node (http://…), not from Redis itself";
             return Err(Failure::Usage(fault.to_owned()));
         }

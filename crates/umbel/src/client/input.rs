@@ -1,58 +1,70 @@
 //! Where the messages to publish come from.
 
-use std::io::{self, BufRead, Read as _};
-
 use bytes::Bytes;
+use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _};
 
 use super::{Failure, MAX_MESSAGE_BYTES};
 
 /// What `umbel publish` publishes.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Input {
     /// One message from the command line.
-    Given(Vec<u8>),
+    Given(Bytes),
     /// All of the standard input as one message.
     Whole,
     /// Each line of the standard input, without its line feed.
     Lines,
 }
 
-impl Input {
-    /// The messages in order. Lines are read one by one, so that each is published as it comes.
-    pub(crate) fn messages(
-        self,
-        mut source: impl BufRead,
-    ) -> impl Iterator<Item = Result<Bytes, Failure>> {
-        let mut first = true;
-        std::iter::from_fn(move || match &self {
-            Self::Lines => next_line(&mut source, MAX_MESSAGE_BYTES).transpose(),
-            _ if !std::mem::take(&mut first) => None,
-            Self::Given(message) => Some(Ok(Bytes::copy_from_slice(message))),
-            Self::Whole => Some(whole(&mut source, MAX_MESSAGE_BYTES)),
-        })
+/// The messages of an input, in order.
+#[derive(Debug)]
+pub(crate) struct Messages<S> {
+    /// `None` once the only message was given.
+    input: Option<Input>,
+    source: S,
+}
+
+impl<S: AsyncBufRead + Unpin> Messages<S> {
+    /// Reads from `source` if the input isn't given.
+    pub(crate) fn new(input: Input, source: S) -> Self {
+        Self { input: Some(input), source }
+    }
+
+    /// The next message. Lines are read one by one, so that each can be published as it comes.
+    ///
+    /// Not cancel safe: what was read of a message is lost.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+        match self.input.take() {
+            None => Ok(None),
+            Some(Input::Given(message)) => Ok(Some(message)),
+            Some(Input::Whole) => whole(&mut self.source, MAX_MESSAGE_BYTES).await.map(Some),
+            Some(Input::Lines) => {
+                self.input = Some(Input::Lines);
+                next_line(&mut self.source, MAX_MESSAGE_BYTES).await
+            }
+        }
     }
 }
 
-fn whole(source: &mut impl BufRead, limit: usize) -> Result<Bytes, Failure> {
+async fn whole(source: &mut (impl AsyncBufRead + Unpin), limit: usize) -> Result<Bytes, Failure> {
     let mut message = Vec::new();
     // One more than allowed shows that there is more.
-    source.take(limit as u64 + 1).read_to_end(&mut message).map_err(Failure::Input)?;
+    source.take(limit as u64 + 1).read_to_end(&mut message).await.map_err(Failure::Input)?;
     bounded(message, limit)
 }
 
-fn next_line(source: &mut impl BufRead, limit: usize) -> Result<Option<Bytes>, Failure> {
+async fn next_line(
+    source: &mut (impl AsyncBufRead + Unpin),
+    limit: usize,
+) -> Result<Option<Bytes>, Failure> {
     let mut line = Vec::new();
-    match read_line(source, limit, &mut line).map_err(Failure::Input)? {
-        0 => return Ok(None),
-        _ if line.ends_with(b"\n") => drop(line.pop()),
-        _ => {}
-    }
-    bounded(line, limit).map(Some)
-}
-
-fn read_line(source: &mut impl BufRead, limit: usize, line: &mut Vec<u8>) -> io::Result<usize> {
     // One for the line feed and one that shows that there is more.
-    source.take(limit as u64 + 2).read_until(b'\n', line)
+    let mut reading = source.take(limit as u64 + 2);
+    let read = reading.read_until(b'\n', &mut line).await.map_err(Failure::Input)?;
+    if line.ends_with(b"\n") {
+        line.pop();
+    }
+    if read == 0 { Ok(None) } else { bounded(line, limit).map(Some) }
 }
 
 fn bounded(message: Vec<u8>, limit: usize) -> Result<Bytes, Failure> {
@@ -66,30 +78,38 @@ fn bounded(message: Vec<u8>, limit: usize) -> Result<Bytes, Failure> {
 mod tests {
     use super::*;
 
-    fn read(input: Input, source: &[u8]) -> Vec<Vec<u8>> {
-        input.messages(source).map(|message| message.unwrap().to_vec()).collect()
+    async fn read(input: Input, source: &[u8]) -> Vec<Bytes> {
+        let mut messages = Messages::new(input, source);
+        let mut read = Vec::new();
+        while let Some(message) = messages.next().await.unwrap() {
+            read.push(message);
+        }
+        read
     }
 
-    #[test]
-    fn the_whole_input_is_one_message_to_the_last_byte() {
-        assert_eq!(read(Input::Whole, b"a\nb\n"), [b"a\nb\n"]);
-        assert_eq!(read(Input::Whole, b""), [b""]);
-        assert_eq!(read(Input::Given(b"x\n".to_vec()), b"unread"), [b"x\n"]);
+    #[tokio::test]
+    async fn the_whole_input_is_one_message_to_the_last_byte() {
+        assert_eq!(read(Input::Whole, b"a\nb\n").await, ["a\nb\n"]);
+        assert_eq!(read(Input::Whole, b"").await, [""]);
+        assert_eq!(read(Input::Given("x\n".into()), b"unread").await, ["x\n"]);
     }
 
-    #[test]
-    fn each_line_is_a_message_an_empty_one_too() {
-        assert_eq!(read(Input::Lines, b"a\n\nb\r\n\xff"), [&b"a"[..], b"", b"b\r", b"\xff"]);
-        assert_eq!(read(Input::Lines, b""), [b""; 0]);
+    #[tokio::test]
+    async fn each_line_is_a_message_an_empty_one_too() {
+        let lines = read(Input::Lines, b"a\n\nb\r\n\xff").await;
+        assert_eq!(lines, [&b"a"[..], b"", b"b\r", b"\xff"]);
+        assert!(read(Input::Lines, b"").await.is_empty());
     }
 
-    #[test]
-    fn what_is_too_long_is_refused_without_being_read_whole() {
-        assert_eq!(whole(&mut &b"1234"[..], 4).unwrap(), &b"1234"[..]);
-        assert!(matches!(whole(&mut &b"12345"[..], 4), Err(Failure::TooLong { limit: 4 })));
+    #[tokio::test]
+    async fn what_is_too_long_is_refused_without_being_read_whole() {
+        assert_eq!(whole(&mut &b"1234"[..], 4).await.unwrap(), "1234");
+        let failure = whole(&mut &b"12345"[..], 4).await.unwrap_err();
+        assert!(matches!(failure, Failure::TooLong { limit: 4 }));
         let mut lines = &b"1234\n12345678"[..];
-        assert_eq!(next_line(&mut lines, 4).unwrap().unwrap(), &b"1234"[..]);
-        assert!(matches!(next_line(&mut lines, 4), Err(Failure::TooLong { limit: 4 })));
+        assert_eq!(next_line(&mut lines, 4).await.unwrap().unwrap(), "1234");
+        let failure = next_line(&mut lines, 4).await.unwrap_err();
+        assert!(matches!(failure, Failure::TooLong { limit: 4 }));
         assert_eq!(lines, b"78", "no more was read than shows it");
     }
 }

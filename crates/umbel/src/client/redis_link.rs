@@ -15,6 +15,11 @@ pub(crate) struct RedisLink {
 }
 
 impl RedisLink {
+    /// Whether a URL is one of Redis, as nodes take them for their broker.
+    pub(crate) fn is_meant(url: &str) -> bool {
+        url.starts_with("redis://") || url.starts_with("unix://")
+    }
+
     /// A link that connects with its first message.
     pub(crate) fn new(url: &str, prefix: &str, topic: &Topic) -> Result<Self, Failure> {
         let client = Client::open(url).map_err(|error| {

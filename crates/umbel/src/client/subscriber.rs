@@ -34,12 +34,10 @@ pub(crate) struct Subscription {
     pub(crate) silence: Option<Duration>,
 }
 
-/// How messages come.
+/// How messages come: by WebSocket in the JSON dialect, or by SSE.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Transport {
-    /// WebSocket, in the JSON dialect
     Ws,
-    /// Server-sent events
     Sse,
 }
 

@@ -1,7 +1,8 @@
 //! Secrets stay out of what is printed.
 
-/// The text with the passwords of all URLs in it replaced. A secret with characters that a URL
-/// would have to encode is masked too: all to the last `@` of the word.
+/// The text with the passwords of all URLs in it replaced: before a host, and as `pass=` after a
+/// socket's path. A secret with characters that a URL would have to encode is masked too: all to
+/// the last `@` of the word.
 pub(crate) fn masked(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
@@ -10,7 +11,7 @@ pub(crate) fn masked(text: &str) -> String {
         shown.push_str(before);
         let end = after.find([' ', '\t', '\n', '"', '`', '\'', ',']).unwrap_or(after.len());
         let (url, following) = after.split_at(end);
-        shown.push_str(&without_password(url));
+        shown.push_str(&without_parameter(&without_password(url)));
         rest = following;
     }
     shown + rest
@@ -22,6 +23,17 @@ fn without_password(url: &str) -> String {
         Some(format!("{name}:***@{place}"))
     });
     secret.unwrap_or_else(|| url.to_owned())
+}
+
+fn without_parameter(url: &str) -> String {
+    let Some((place, query)) = url.split_once('?') else {
+        return url.to_owned();
+    };
+    let shown = query.split('&').map(|parameter| match parameter.split_once('=') {
+        Some(("pass", _)) => "pass=***",
+        _ => parameter,
+    });
+    format!("{place}?{}", shown.collect::<Vec<_>>().join("&"))
 }
 
 #[cfg(test)]
@@ -41,6 +53,7 @@ mod tests {
                 "`redis://me:***@a` and \"redis://b:***@c\" fail",
             ),
             ("[\"redis://:x@a\",\"redis://:y@b\"]", "[\"redis://:***@a\",\"redis://:***@b\"]"),
+            ("unix:///run/r?db=1&user=me&pass=se&x", "unix:///run/r?db=1&user=me&pass=***&x"),
             ("mail me@example.org: now", "mail me@example.org: now"),
             ("://", "://"),
             ("", ""),
