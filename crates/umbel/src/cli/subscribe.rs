@@ -7,7 +7,9 @@ use clap::Args;
 
 use super::outcome::{exit_code, runtime};
 use super::{help, stop_signal};
-use crate::client::{self, Failure, Form, NodeUrl, Output, RedisLink, Subscriber, Subscription, Transport};
+use crate::client::{
+    self, Failure, Form, NodeUrl, Output, RedisLink, Subscriber, Subscription, Transport,
+};
 
 /// The flags of `umbel subscribe`.
 #[derive(Debug, Args)]
