@@ -92,16 +92,20 @@ impl Program {
         within("the program's end", self.child.wait()).await.unwrap().code()
     }
 
-    /// Ends its input, waits for its end and gives what it left. What it prints meanwhile must fit
-    /// into its pipes.
+    /// Ends its input, reads what it prints and says until its end, and gives that.
     pub async fn finish(mut self) -> Output {
         self.stdin = None;
-        let status = within("the program's end", self.child.wait()).await.unwrap();
         let (mut stdout, mut stderr) = (String::new(), String::new());
-        if let Some(mut pipe) = self.stdout {
-            pipe.read_to_string(&mut stdout).await.unwrap();
-        }
-        self.stderr.read_to_string(&mut stderr).await.unwrap();
-        Output { code: status.code(), stdout, stderr }
+        let printed = async {
+            match &mut self.stdout {
+                Some(pipe) => pipe.read_to_string(&mut stdout).await,
+                None => Ok(0),
+            }
+        };
+        let said = self.stderr.read_to_string(&mut stderr);
+        let end = async { tokio::join!(printed, said, self.child.wait()) };
+        let (printed, said, status) = within("the program's end", end).await;
+        printed.and(said).unwrap();
+        Output { code: status.unwrap().code(), stdout, stderr }
     }
 }

@@ -442,11 +442,12 @@ async fn check_config_tells_each_setting_and_where_it_came_from() {
 #[tokio::test]
 async fn completions_are_printed_for_each_shell_and_end_with_their_pipe() {
     for shell in ["bash", "zsh", "fish"] {
-        let mut program = Program::start(&["completions", shell]);
-        program.line().await;
-        program.close_output();
-        let output = program.finish().await;
+        let output = Program::run(&["completions", shell], b"").await;
         succeeded(&output);
+        assert!(output.stdout.contains("check-config"), "{shell}");
+        let mut program = Program::start(&["completions", shell]);
+        program.close_output();
+        succeeded(&program.finish().await);
     }
     let output = Program::run(&["completions", "tcsh"], b"").await;
     assert_eq!(output.code, Some(2));

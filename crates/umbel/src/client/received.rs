@@ -208,6 +208,7 @@ mod tests {
         for (name, data, topic, json) in [
             ("message", "x", Some("a"), r#"{"topic":"a","text":"x"}"#),
             ("typed", "{\"x\":\n1}", Some("a"), r#"{"topic":"a","event":"typed","data":{"x": 1}}"#),
+            ("message", "[1]", Some("a"), r#"{"topic":"a","data":[1]}"#),
             ("message", "42", None, r#"{"text":"42"}"#),
             (
                 "umbel.base64",
