@@ -10,6 +10,7 @@
 mod http;
 mod metrics;
 mod node;
+mod program;
 mod proxy;
 mod redis;
 mod sse;
@@ -20,6 +21,7 @@ mod world;
 pub use http::{Answer, HttpClient};
 pub use metrics::Metrics;
 pub use node::{ConfiguredNode, Node};
+pub use program::{Output, Program};
 pub use proxy::{Fault, Proxy};
 pub use redis::{Redis, RedisClient};
 pub use sse::SseClient;

@@ -1,7 +1,7 @@
 //! A node process.
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Stdio;
 
@@ -19,6 +19,7 @@ pub struct Node {
     /// Kept open: a node whose output nobody reads would be stopped by its own banner.
     _stdout: BufReader<ChildStdout>,
     _file: Option<SettingsFile>,
+    options: NodeOptions,
 }
 
 /// How a node is started.
@@ -60,7 +61,7 @@ impl Drop for SettingsFile {
 }
 
 /// The binary that cargo built beside this test.
-fn program() -> Command {
+pub(crate) fn program() -> Command {
     let test = std::env::current_exe().unwrap();
     let directory = test.parent().and_then(|deps| deps.parent()).unwrap();
     let mut command = Command::new(directory.join("node-under-test"));
@@ -99,13 +100,26 @@ impl ConfiguredNode {
 
 impl Node {
     pub(crate) async fn start(options: &NodeOptions) -> Self {
+        let any_port = (Ipv4Addr::LOCALHOST, 0).into();
+        Self::start_at(options, any_port, any_port).await
+    }
+
+    /// Ends the process and starts another on the same ports.
+    pub async fn restart(&mut self) {
+        self.signal("TERM");
+        assert_eq!(self.exit_code().await, Some(0));
+        *self = Self::start_at(&self.options, self.http, self.admin).await;
+        self.wait_until_ready().await;
+    }
+
+    async fn start_at(options: &NodeOptions, http: SocketAddr, admin: SocketAddr) -> Self {
         let mut command = program();
         let file = (!options.settings.is_empty()).then(|| SettingsFile::new(&options.settings));
         if let Some(SettingsFile(path)) = &file {
             command.arg("--config").arg(path);
         }
         command.envs(options.environment.iter().cloned());
-        command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+        command.args(["--listen", &http.to_string(), "--admin", &admin.to_string()]);
         command.args(["--workers", &options.workers.to_string()]);
         if let Some(url) = &options.broker {
             command.args(["--broker", url]);
@@ -114,7 +128,8 @@ impl Node {
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let http = within("the node's banner", address_in_line(&mut stdout)).await;
         let admin = within("the node's banner", address_in_line(&mut stdout)).await;
-        Self { child, http, admin, _stdout: stdout, _file: file }
+        let options = options.clone();
+        Self { child, http, admin, _stdout: stdout, _file: file, options }
     }
 
     /// What `/readyz` says: its status and text.

@@ -1,5 +1,11 @@
 //! The command line.
 
+mod completions;
+mod help;
+mod outcome;
+mod publish;
+mod subscribe;
+
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,10 +16,11 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{self, Mistakes, Settings, Sources};
 use crate::node::Node;
+use outcome::{EXIT_MISTAKES, exit_code, print};
 
 /// One message in, every subscriber out: pub/sub fan-out over WebSocket and SSE.
 #[derive(Debug, Parser)]
-#[command(name = "umbel", version, args_conflicts_with_subcommands = true)]
+#[command(name = "umbel", version, args_conflicts_with_subcommands = true, after_help = help::UMBEL)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -24,9 +31,19 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a node; what `umbel` alone does too
+    #[command(after_help = help::SERVE)]
     Serve(Serve),
+    /// Publish messages
+    Publish(publish::Publish),
+    /// Print messages as they come
+    Subscribe(subscribe::Subscribe),
+    /// Say what is wrong with the settings, or what they are
+    #[command(after_help = help::CHECK_CONFIG)]
+    CheckConfig(Serve),
     /// Print every setting with its default, as a file for --config
     Reference,
+    /// Print a script that completes command lines
+    Completions(completions::Completions),
 }
 
 /// The settings that one types by hand; `umbel reference` prints all.
@@ -49,20 +66,26 @@ struct Serve {
     workers: Option<String>,
 }
 
-/// The settings are wrong: nothing was started.
-const EXIT_MISTAKES: u8 = 2;
-
 /// Runs the program on the process's arguments.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
         None => serve(cli.serve),
         Some(Command::Serve(flags)) => serve(flags),
-        Some(Command::Reference) => {
-            print!("{}", config::reference());
-            ExitCode::SUCCESS
-        }
+        Some(Command::Publish(flags)) => publish::run(flags),
+        Some(Command::Subscribe(flags)) => subscribe::run(flags),
+        Some(Command::CheckConfig(flags)) => check_config(flags),
+        Some(Command::Reference) => exit_code(print(&config::reference())),
+        Some(Command::Completions(flags)) => completions::run(&flags),
     }
+}
+
+fn check_config(flags: Serve) -> ExitCode {
+    let (settings, mistakes) = Settings::load(&flags.sources());
+    if !mistakes.is_empty() {
+        return tell(&mistakes);
+    }
+    exit_code(print(&settings.effective()))
 }
 
 fn serve(flags: Serve) -> ExitCode {

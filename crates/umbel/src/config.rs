@@ -3,7 +3,9 @@
 //! All mistakes are found in one run and each is told with its place; nothing is ever replaced by
 //! a default. After [`Settings::load`] nobody reads a flag, a variable or the file again.
 
+mod effective;
 mod file;
+mod mask;
 mod mistake;
 mod reference;
 mod settings;
@@ -13,6 +15,8 @@ mod value;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+pub use effective::Origins;
+pub(crate) use mask::masked;
 pub use mistake::{Mistake, Mistakes, Place};
 pub use reference::reference;
 pub use settings::{BrokerSettings, BrokerUrl, Limits, Listen, NodeSettings, Settings};
@@ -86,11 +90,10 @@ impl Settings {
 
     fn apply(&mut self, path: &str, value: &Value<'_>, place: Place, mistakes: &mut Mistakes) {
         match SETTINGS.iter().find(|setting| setting.path == path) {
-            Some(setting) => {
-                if let Err(fault) = (setting.apply)(self, value) {
-                    mistakes.add(place, format!("{path}: {fault}"));
-                }
-            }
+            Some(setting) => match (setting.apply)(self, value) {
+                Ok(()) => self.origins.set(path, value.as_toml(setting.default), place),
+                Err(fault) => mistakes.add(place, format!("{path}: {fault}")),
+            },
             None => {
                 mistakes.add(place, unknown_key(path, SETTINGS.iter().map(|setting| setting.path)))
             }

@@ -5,6 +5,7 @@
 mod admin;
 mod authorise;
 pub mod cli;
+mod client;
 mod clock;
 pub mod config;
 mod http;

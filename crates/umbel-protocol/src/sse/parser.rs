@@ -60,6 +60,12 @@ impl EventParser {
         &self.id
     }
 
+    /// How much is kept of an event that isn't complete, in bytes, so that whoever feeds can bound
+    /// it.
+    pub fn unfinished_bytes(&self) -> usize {
+        self.line.len() + self.data.len()
+    }
+
     /// How many comments have come: heartbeats, mostly.
     pub fn comments(&self) -> u64 {
         self.comments
@@ -113,6 +119,15 @@ impl EventParser {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_kept_of_an_event_is_counted_until_it_is_complete() {
+        let mut parser = EventParser::default();
+        parser.feed(b"data: 1234\ndata: 56");
+        assert_eq!(parser.unfinished_bytes(), "1234\n".len() + "data: 56".len());
+        assert_eq!(parser.feed(b"\n\n").len(), 1);
+        assert_eq!(parser.unfinished_bytes(), 0);
+    }
 
     /// The examples of the specification, section 9.2.6.
     #[test]

@@ -89,6 +89,8 @@ impl Reader<'_> {
                 continue;
             };
             if let Some(rule) = self.topic_rule(&entry.span(), table) {
+                let place = self.place(&entry.span());
+                self.settings.origins.set_rule(&rule.pattern, place);
                 rules.push(rule);
                 spans.push(entry.span());
             }
@@ -161,7 +163,8 @@ fn is_section(path: &str) -> bool {
 }
 
 fn access(value: &Spanned<DeValue<'_>>) -> Result<Access, String> {
-    Value::of(value.get_ref()).word(&[("anyone", Access::Anyone), ("nobody", Access::Nobody)])
+    let words = [Access::Anyone, Access::Nobody];
+    Value::of(value.get_ref()).word(&words.map(|access| (access.as_str(), access)))
 }
 
 fn kind(value: &Spanned<DeValue<'_>>) -> Result<PayloadKind, String> {

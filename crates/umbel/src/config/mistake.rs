@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::mask::masked;
+
 /// Where a setting was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
@@ -76,8 +78,8 @@ impl fmt::Display for Place {
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.place {
-            Place::Settings => f.write_str(&self.fault),
-            _ => write!(f, "{}: {}", self.place, self.fault),
+            Place::Settings => f.write_str(&masked(&self.fault)),
+            _ => write!(f, "{}: {}", self.place, masked(&self.fault)),
         }
     }
 }

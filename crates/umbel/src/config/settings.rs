@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use umbel_broker::RedisUrl;
 
+use super::effective::Origins;
 use super::topic_rules::TopicRules;
 use super::value::Value;
 
@@ -20,6 +21,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Who may do what on which topics.
     pub topics: TopicRules,
+    /// Where each of these was set.
+    pub origins: Origins,
 }
 
 /// Where the node listens.
@@ -218,6 +221,7 @@ impl Default for Settings {
                 behind_bytes: 1_048_576,
             },
             topics: TopicRules::default(),
+            origins: Origins::default(),
         }
     }
 }

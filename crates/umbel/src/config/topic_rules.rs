@@ -66,9 +66,24 @@ impl TopicRules {
         self.rules.iter().find(|rule| rule.pattern.matches(topic.as_str()))
     }
 
+    /// All rules, those that are asked first before the others.
+    pub fn iter(&self) -> impl Iterator<Item = &TopicRule> {
+        self.rules.iter()
+    }
+
     /// Whether there are no rules at all.
     pub fn is_open_to_all(&self) -> bool {
         self.rules.is_empty()
+    }
+}
+
+impl Access {
+    /// The word in settings.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Anyone => "anyone",
+            Self::Nobody => "nobody",
+        }
     }
 }
 

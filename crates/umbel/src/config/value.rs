@@ -32,6 +32,20 @@ impl<'v> Value<'v> {
         }
     }
 
+    /// The value as TOML has it. Text that stands for any type is written like `default`.
+    pub(super) fn as_toml(&self, default: &str) -> String {
+        match self {
+            Self::Untyped(text) if !default.starts_with('"') => (*text).to_owned(),
+            // JSON's escapes are all TOML's too.
+            Self::Text(text) | Self::Untyped(text) => serde_json::Value::from(*text).to_string(),
+            Self::Flag(flag) => flag.to_string(),
+            Self::Integer(Some(number)) => number.to_string(),
+            Self::Integer(None) | Self::Other(_) => {
+                unreachable!("no setting takes what this can't show")
+            }
+        }
+    }
+
     /// The text, or what should have been there.
     pub(super) fn text(&self, wanted: &str) -> Result<&'v str, String> {
         match self {

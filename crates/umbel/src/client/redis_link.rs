@@ -1,0 +1,54 @@
+//! Publishing straight to Redis.
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client};
+use umbel_protocol::Topic;
+
+use super::Failure;
+use crate::config::masked;
+
+/// The command connection to one Redis server.
+pub(crate) struct RedisLink {
+    client: Client,
+    channel: String,
+    connection: Option<MultiplexedConnection>,
+}
+
+impl RedisLink {
+    /// Whether a URL is one of Redis, as nodes take them for their broker.
+    pub(crate) fn is_meant(url: &str) -> bool {
+        url.starts_with("redis://") || url.starts_with("unix://")
+    }
+
+    /// A link that connects with its first message.
+    pub(crate) fn new(url: &str, prefix: &str, topic: &Topic) -> Result<Self, Failure> {
+        let client = Client::open(url).map_err(|error| {
+            Failure::Usage(format!("`{}` is not a URL of Redis: {error}", masked(url)))
+        })?;
+        Ok(Self { client, channel: format!("{prefix}{topic}"), connection: None })
+    }
+
+    /// The channel that the topic's messages go over.
+    pub(crate) fn channel(&self) -> &str {
+        &self.channel
+    }
+
+    /// Publishes a payload as it is and gives how many of Redis' clients received it.
+    pub(super) async fn publish(&mut self, payload: &[u8]) -> Result<u64, Failure> {
+        let connection = match &mut self.connection {
+            Some(connection) => connection,
+            none => none.insert(connect(&self.client).await?),
+        };
+        let mut command = redis::cmd("PUBLISH");
+        command.arg(&self.channel).arg(payload);
+        command.query_async(connection).await.map_err(Failure::Redis)
+    }
+}
+
+async fn connect(client: &Client) -> Result<MultiplexedConnection, Failure> {
+    // The caller has one deadline for all; the crate's own are shorter than what one may ask for.
+    let no_deadlines =
+        AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
+    let connected = client.get_multiplexed_async_connection_with_config(&no_deadlines).await;
+    connected.map_err(Failure::Redis)
+}

@@ -1,0 +1,64 @@
+//! Secrets stay out of what is printed.
+
+/// The text with the passwords of all URLs in it replaced: before a host, and as `pass=` after a
+/// socket's path. A secret with characters that a URL would have to encode is masked too: all to
+/// the last `@` of the word.
+pub(crate) fn masked(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (before, after) = rest.split_at(at + "://".len());
+        shown.push_str(before);
+        let end = after.find([' ', '\t', '\n', '"', '`', '\'', ',']).unwrap_or(after.len());
+        let (url, following) = after.split_at(end);
+        shown.push_str(&without_parameter(&without_password(url)));
+        rest = following;
+    }
+    shown + rest
+}
+
+fn without_password(url: &str) -> String {
+    let secret = url.rsplit_once('@').and_then(|(user, place)| {
+        let (name, _) = user.split_once(':')?;
+        Some(format!("{name}:***@{place}"))
+    });
+    secret.unwrap_or_else(|| url.to_owned())
+}
+
+fn without_parameter(url: &str) -> String {
+    let Some((place, query)) = url.split_once('?') else {
+        return url.to_owned();
+    };
+    let shown = query.split('&').map(|parameter| match parameter.split_once('=') {
+        Some(("pass", _)) => "pass=***",
+        _ => parameter,
+    });
+    format!("{place}?{}", shown.collect::<Vec<_>>().join("&"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_of_urls_are_masked_and_nothing_else() {
+        for (text, shown) in [
+            ("redis://127.0.0.1:6379/0", "redis://127.0.0.1:6379/0"),
+            ("redis://:secret@h:1", "redis://:***@h:1"),
+            ("redis://me:secret@h:1/2?a=b", "redis://me:***@h:1/2?a=b"),
+            ("redis://me@h", "redis://me@h"),
+            ("redis://me:s/e@c?r:et@h", "redis://me:***@h"),
+            (
+                "`redis://me:secret@a` and \"redis://b:x@c\" fail",
+                "`redis://me:***@a` and \"redis://b:***@c\" fail",
+            ),
+            ("[\"redis://:x@a\",\"redis://:y@b\"]", "[\"redis://:***@a\",\"redis://:***@b\"]"),
+            ("unix:///run/r?db=1&user=me&pass=se&x", "unix:///run/r?db=1&user=me&pass=***&x"),
+            ("mail me@example.org: now", "mail me@example.org: now"),
+            ("://", "://"),
+            ("", ""),
+        ] {
+            assert_eq!(masked(text), shown);
+        }
+    }
+}
