@@ -96,6 +96,9 @@ impl Log {
 
     /// How many of the frames from `from` up to `to` are messages.
     pub(crate) fn messages_between(&self, from: u64, to: u64) -> u64 {
+        if self.notices.is_empty() {
+            return to - from;
+        }
         let before = |position| self.notices.partition_point(|notice| *notice < position) as u64;
         (to - from) - (before(to) - before(from))
     }
