@@ -42,6 +42,8 @@ fn window(lines: &mut Lines, outcome: &Outcome) {
     lines.count("messages", measured.messages);
     lines.count("publish requests", measured.posts);
     lines.count(measured.unit.plural(), measured.units);
+    let per_second = format!("{} per second", measured.unit.plural());
+    lines.figure(&per_second, measured.per_second(), "");
 }
 
 fn cost(lines: &mut Lines, outcome: &Outcome) {
@@ -97,6 +99,8 @@ impl Unit {
         match self {
             Self::Delivery => "delivery",
             Self::Connect => "connect",
+            Self::Subscription => "subscription",
+            Self::Request => "request",
         }
     }
 
@@ -104,6 +108,8 @@ impl Unit {
         match self {
             Self::Delivery => "deliveries",
             Self::Connect => "connects",
+            Self::Subscription => "subscriptions",
+            Self::Request => "requests",
         }
     }
 }
