@@ -4,7 +4,7 @@ CARGO ?= cargo
 FUZZ_SECONDS ?= 600
 FUZZ_TARGETS = session_input json_commands publish_body topics config
 
-.PHONY: help run test test-long lint bench bench-quick fuzz reference
+.PHONY: help run test test-long lint redis-server bench bench-quick bench-redis fuzz reference
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -12,13 +12,17 @@ help: ## List the targets
 run: ## Start a node on 127.0.0.1:8080
 	$(CARGO) run --release
 
-test: lint ## All checks and tests that take minutes at most
+test: lint redis-server ## All checks and tests that take minutes at most
 	$(CARGO) test --workspace --locked
 
 test-long: ## The tests that take longer: large audiences, memory over rounds, many property cases, fuzzing
 	$(CARGO) test --locked --release -p umbel-e2e -- --ignored --test-threads=1 --nocapture
 	PROPTEST_CASES=20000 $(CARGO) test --locked --release -p umbel-protocol -p umbel-hub -p umbel-broker -p umbel
 	$(MAKE) fuzz
+
+# Tests and benches start private instances of it.
+redis-server: ## Install redis-server if it is missing
+	@command -v redis-server >/dev/null || apt-get install -y --no-install-recommends redis-server
 
 # A tool that the toolchain lacks is said and not fatal.
 lint: ## Formatting, lints, dependencies
@@ -39,6 +43,10 @@ bench: ## Cost per delivery against the bare baseline, nine rounds; writes loadt
 bench-quick: ## The same with few rounds, to see a trend
 	$(CARGO) build --release --locked -p umbel -p umbel-loadtest
 	target/release/umbel-loadtest bench --umbel target/release/umbel --quick
+
+bench-redis: redis-server ## The cases of bench with Redis PUBLISH as the source of messages
+	$(CARGO) build --release --locked -p umbel -p umbel-loadtest
+	target/release/umbel-loadtest bench --umbel target/release/umbel --source redis
 
 fuzz: ## Each fuzz target for FUZZ_SECONDS; needs a nightly toolchain and cargo-fuzz
 	@set -e; for target in $(FUZZ_TARGETS); do \

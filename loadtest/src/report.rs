@@ -54,6 +54,7 @@ fn cost(lines: &mut Lines, outcome: &Outcome) {
     each("server's process", cost.server_process_seconds);
     each("load's core, softirq included", cost.load_core_seconds);
     each("load's thread", Some(cost.load_thread_seconds));
+    lines.figure("server waited for a core", cost.server_waited_seconds, "s");
     lines.figure("tasks waited for a core", cost.waited_seconds, "s");
     if measured.disturbed() {
         lines.add("disturbed by others", "yes");

@@ -256,7 +256,7 @@ fn subscribe_many(lengths: &Lengths) -> Case {
     let title = format!("{NEW_TOPICS} new topics subscribed by {MEMBERS} JSON sessions");
     Case {
         figure: Figure::WallPerSubscription,
-        span: Span::Rounds(1),
+        span: Span::Rounds(lengths.waves),
         against: pinned(Subject::Redis, Dialect::WebSocket),
         naive: None,
         ..Case::delivery("subscribe-many", title, Scenario::SubscribeMany(many), 3.0, lengths)

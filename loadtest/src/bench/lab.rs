@@ -177,7 +177,8 @@ impl Subject {
     }
 }
 
-/// Whether others on the core can change the case's figure.
+/// Whether others on the core can change the case's figure, and it takes long enough for that to be seen.
 fn matters(case: &Case, arm: &Arm) -> bool {
-    arm.placement == Placement::Pinned && case.figure != Figure::RssPerSession
+    let seen = !matches!(case.figure, Figure::RssPerSession | Figure::WallPerSubscription);
+    arm.placement == Placement::Pinned && seen
 }

@@ -238,6 +238,7 @@ mod tests {
         let cost = Cost {
             wall_seconds: 2.0,
             server_process_seconds: Some(1.0),
+            server_waited_seconds: Some(0.0),
             server_core_seconds: Some(1.0),
             server_core_stolen_seconds: Some(0.0),
             load_thread_seconds: 0.5,
