@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::SyncSender;
 
 use umbel_loadtest::wire::resp::{Push, parse_push};
 
@@ -16,10 +17,37 @@ pub(crate) enum Fault {
     Garble,
     /// The link is cut before 3.
     Cut,
+    /// Nothing, but see [`Gate`].
+    None,
+}
+
+/// Holds subscriptions back on their way to Redis until it is opened.
+pub(crate) struct Gate(SyncSender<()>);
+
+impl Gate {
+    pub(crate) fn open(&self) {
+        self.0.send(()).unwrap();
+    }
 }
 
 /// Listens for one server; returns where.
 pub(crate) fn listen(redis: SocketAddr, fault: Fault) -> SocketAddr {
+    start(redis, fault, |_| ())
+}
+
+/// The same without a fault, behind a gate.
+pub(crate) fn listen_behind_gate(redis: SocketAddr) -> (SocketAddr, Gate) {
+    let (open, opened) = std::sync::mpsc::sync_channel(1);
+    let hold = move |commands: &[u8]| {
+        if commands.windows(9).any(|bytes| bytes == b"SUBSCRIBE") {
+            // The test may be over before it is opened.
+            let _ = opened.recv();
+        }
+    };
+    (start(redis, Fault::None, hold), Gate(open))
+}
+
+fn start(redis: SocketAddr, fault: Fault, hold: impl Fn(&[u8]) + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || -> io::Result<()> {
@@ -27,14 +55,30 @@ pub(crate) fn listen(redis: SocketAddr, fault: Fault) -> SocketAddr {
         let redis = TcpStream::connect(redis)?;
         redis.set_nodelay(true)?;
         server.set_nodelay(true)?;
-        let (mut commands, mut up) = (server.try_clone()?, redis.try_clone()?);
-        std::thread::spawn(move || io::copy(&mut commands, &mut up));
+        let (commands, up) = (server.try_clone()?, redis.try_clone()?);
+        std::thread::spawn(move || pass_commands(&commands, &up, hold));
         let passed = pass(&redis, &server, fault);
         redis.shutdown(Shutdown::Both)?;
         server.shutdown(Shutdown::Both)?;
         passed
     });
     address
+}
+
+fn pass_commands(
+    mut server: &TcpStream,
+    mut redis: &TcpStream,
+    hold: impl Fn(&[u8]),
+) -> io::Result<()> {
+    let mut buffer = [0; 4096];
+    loop {
+        let read = server.read(&mut buffer)?;
+        if read == 0 {
+            return redis.shutdown(Shutdown::Both);
+        }
+        hold(&buffer[..read]);
+        redis.write_all(&buffer[..read])?;
+    }
 }
 
 /// Passes pushes on as they come, each part as soon as it is whole.
@@ -44,6 +88,10 @@ fn pass(mut redis: &TcpStream, mut server: &TcpStream, fault: Fault) -> io::Resu
         let read = redis.read(&mut buffer)?;
         if read == 0 {
             return Ok(());
+        }
+        if fault == Fault::None {
+            server.write_all(&buffer[..read])?;
+            continue;
         }
         bytes.extend_from_slice(&buffer[..read]);
         let (mut taken, mut out) = (0, Vec::new());

@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use umbel_loadtest::baseline::Baseline;
@@ -21,6 +22,12 @@ pub(crate) struct Running {
 
 /// Where the servers have their messages from: Redis, or POST.
 type Source<'a> = Option<&'a Channels>;
+
+/// Starts one of them.
+pub(crate) type Start = fn(Source<'_>) -> Result<Running>;
+
+/// Time that a server has to end by itself.
+const END: Duration = Duration::from_secs(10);
 
 impl Running {
     pub(crate) fn baseline(source: Source<'_>) -> Result<Self> {
@@ -61,7 +68,13 @@ impl Running {
     /// Waits until the server ends by itself.
     pub(crate) fn ended(mut self) -> std::io::Result<()> {
         drop(self.end.take());
-        self.thread.take().expect("taken here and at the end only").join().unwrap()
+        let thread = self.thread.take().expect("taken here and at the end only");
+        let deadline = Instant::now() + END;
+        while !thread.is_finished() {
+            assert!(Instant::now() < deadline, "the server goes on");
+            std::thread::yield_now();
+        }
+        thread.join().unwrap()
     }
 }
 
