@@ -45,8 +45,8 @@ enum Protocol {
 
 #[derive(Debug)]
 struct Topic {
-    /// The topic's name, or its channel's.
-    name: String,
+    /// The topic's name, or the beginning of the command that publishes to its channel.
+    head: String,
     published: u64,
 }
 
@@ -103,18 +103,20 @@ impl Publisher {
     pub fn add(&mut self, topic: usize, nanos: u64) -> u64 {
         while self.topics.len() <= topic {
             let name = topic_name(self.topics.len());
-            let name = match &self.feed {
+            let head = match &self.feed {
                 Feed::Http(_) => name,
-                Feed::Redis(channels) => channels.of(&name),
+                Feed::Redis(channels) => {
+                    resp::publish_head(&channels.of(&name), self.template.size())
+                }
             };
-            self.topics.push(Topic { name, published: 0 });
+            self.topics.push(Topic { head, published: 0 });
         }
-        let Topic { name, published } = &mut self.topics[topic];
-        let (sequence, size) = (*published, self.template.size());
+        let Topic { head, published } = &mut self.topics[topic];
+        let sequence = *published;
         let write = |out: &mut Vec<u8>| self.template.write(out, sequence, nanos);
         match self.protocol {
-            Protocol::Http(_) => publish_line::write(&mut self.added, name, write),
-            Protocol::Redis(_) => resp::write_publish(&mut self.added, name, size, write),
+            Protocol::Http(_) => publish_line::write(&mut self.added, head, write),
+            Protocol::Redis(_) => resp::write_publish(&mut self.added, head, write),
         }
         *published += 1;
         self.published += 1;

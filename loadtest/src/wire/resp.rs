@@ -164,31 +164,24 @@ impl<'a> Elements<'a> {
 
 /// Appends `SUBSCRIBE` to the channel of `topic`.
 pub fn write_subscribe(out: &mut Vec<u8>, prefix: &str, topic: &[u8]) {
-    out.extend_from_slice(b"*2\r\n$9\r\nSUBSCRIBE\r\n");
-    write_length(out, prefix.len() + topic.len());
+    let length = prefix.len() + topic.len();
+    out.extend_from_slice(format!("*2\r\n$9\r\nSUBSCRIBE\r\n${length}\r\n").as_bytes());
     out.extend_from_slice(prefix.as_bytes());
     out.extend_from_slice(topic);
     out.extend_from_slice(END);
 }
 
-/// Appends `PUBLISH` of `size` bytes, which `write_payload` appends, to `channel`.
-pub fn write_publish(
-    out: &mut Vec<u8>,
-    channel: &str,
-    size: usize,
-    write_payload: impl FnOnce(&mut Vec<u8>),
-) {
-    out.extend_from_slice(b"*3\r\n$7\r\nPUBLISH\r\n");
-    write_length(out, channel.len());
-    out.extend_from_slice(channel.as_bytes());
-    out.extend_from_slice(END);
-    write_length(out, size);
-    write_payload(out);
-    out.extend_from_slice(END);
+/// How `PUBLISH` of `size` bytes to `channel` begins; the same for all messages of a topic.
+pub fn publish_head(channel: &str, size: usize) -> String {
+    let length = channel.len();
+    format!("*3\r\n$7\r\nPUBLISH\r\n${length}\r\n{channel}\r\n${size}\r\n")
 }
 
-fn write_length(out: &mut Vec<u8>, length: usize) {
-    out.extend_from_slice(format!("${length}\r\n").as_bytes());
+/// Appends a `PUBLISH` that begins with `head` and whose payload `write_payload` appends.
+pub fn write_publish(out: &mut Vec<u8>, head: &str, write_payload: impl FnOnce(&mut Vec<u8>)) {
+    out.extend_from_slice(head.as_bytes());
+    write_payload(out);
+    out.extend_from_slice(END);
 }
 
 #[cfg(test)]
@@ -253,7 +246,8 @@ mod tests {
         write_subscribe(&mut out, "umbel:", b"a");
         assert_eq!(out, b"*2\r\n$9\r\nSUBSCRIBE\r\n$7\r\numbel:a\r\n");
         out.clear();
-        write_publish(&mut out, "umbel:a", 2, |out| out.extend_from_slice(b"hi"));
+        let head = publish_head("umbel:a", 2);
+        write_publish(&mut out, &head, |out| out.extend_from_slice(b"hi"));
         assert_eq!(out, b"*3\r\n$7\r\nPUBLISH\r\n$7\r\numbel:a\r\n$2\r\nhi\r\n");
     }
 
