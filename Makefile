@@ -4,7 +4,7 @@ CARGO ?= cargo
 FUZZ_SECONDS ?= 600
 FUZZ_TARGETS = session_input json_commands publish_body topics config envelope
 
-.PHONY: help run test test-long tools lint bench bench-quick fuzz reference
+.PHONY: help run test test-long tools lint bench bench-quick bench-redis fuzz reference
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -20,7 +20,7 @@ test-long: tools ## The tests that take longer: large audiences, memory over rou
 	PROPTEST_CASES=20000 $(CARGO) test --locked --release -p umbel-protocol -p umbel-hub -p umbel-broker -p umbel
 	$(MAKE) fuzz
 
-# Tests run against real servers, of Debian's packages.
+# Tests and benches run against real servers, of Debian's packages.
 tools: ## Install the servers that tests need, where they are missing
 	@missing=; \
 	command -v redis-server >/dev/null || missing="$$missing redis-server"; \
@@ -49,6 +49,10 @@ bench: ## Cost per delivery against the bare baseline, nine rounds; writes loadt
 bench-quick: ## The same with few rounds, to see a trend
 	$(CARGO) build --release --locked -p umbel -p umbel-loadtest
 	target/release/umbel-loadtest bench --umbel target/release/umbel --quick
+
+bench-redis: tools ## The cases of bench with Redis PUBLISH as the source of messages
+	$(CARGO) build --release --locked -p umbel -p umbel-loadtest
+	target/release/umbel-loadtest bench --umbel target/release/umbel --source redis
 
 fuzz: ## Each fuzz target for FUZZ_SECONDS; needs a nightly toolchain and cargo-fuzz
 	@set -e; for target in $(FUZZ_TARGETS); do \

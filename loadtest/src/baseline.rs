@@ -1,12 +1,13 @@
 //! The bare floor of a fan-out server: the denominator of every ratio.
 //!
 //! One thread, one epoll loop. All messages at hand, which are all lines of all publish requests that were
-//! readable in one turn of the loop, are framed once into one buffer per topic; each subscriber is
-//! sent that buffer by exactly one `send`. Nothing is lost: what a socket doesn't take is kept and sent when
-//! it has room. There are no limits, no timers, no metrics and no forgiveness of unusual requests, because a
-//! floor has none.
+//! readable in one turn of the loop, or all that Redis had sent, are framed once into one buffer per topic; each
+//! subscriber is sent that buffer by exactly one `send`. Nothing is lost: what a socket doesn't take is kept and
+//! sent when it has room. There are no limits, no timers, no metrics and no forgiveness of unusual requests,
+//! because a floor has none.
 
 mod answer;
+mod link;
 mod peers;
 mod request;
 mod topics;
@@ -15,17 +16,22 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
+use anyhow::{Context, Result};
+
+use crate::channels::Channels;
 use crate::os::poller::{Poller, Ready};
 use crate::os::socket::{self, Moved};
 use crate::os::stop::Stop;
 use crate::wire::frame;
 use crate::wire::subscribe::Dialect;
+use link::{Arrival, Link};
 use peers::{Peers, Slot};
 use request::Request;
 use topics::Topics;
 
 const LISTENER: u64 = u64::MAX;
 const STOP: u64 = u64::MAX - 1;
+const LINK: u64 = u64::MAX - 2;
 /// All reads go through one buffer; a publish request of 1000 common lines fits.
 const BUFFER: usize = 256 * 1024;
 
@@ -33,13 +39,21 @@ const BUFFER: usize = 256 * 1024;
 #[derive(Debug)]
 pub struct Baseline {
     listener: OwnedFd,
+    link: Option<Link>,
 }
 
 impl Baseline {
     /// Binds `address`; port 0 takes a free one.
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
         let listener = socket::listen(address)?;
-        Ok(Self { listener })
+        Ok(Self { listener, link: None })
+    }
+
+    /// Takes messages from Redis and not by POST; connects to it.
+    pub fn fed_by(self, channels: &Channels) -> Result<Self> {
+        let link = Link::connect(channels);
+        let link = link.with_context(|| format!("baseline can't connect to {channels}"))?;
+        Ok(Self { link: Some(link), ..self })
     }
 
     /// The address that it listens at.
@@ -52,8 +66,13 @@ impl Baseline {
         let poller = Poller::new()?;
         poller.add_level(&self.listener, LISTENER)?;
         poller.add_level(stop, STOP)?;
+        let mut link = self.link;
+        if let Some(link) = &mut link {
+            link.register(&poller, LINK)?;
+        }
         let mut serving = Serving {
             listener: self.listener,
+            link,
             poller,
             peers: Peers::default(),
             topics: Topics::default(),
@@ -68,6 +87,7 @@ impl Baseline {
 /// All that the loop works on.
 struct Serving {
     listener: OwnedFd,
+    link: Option<Link>,
     poller: Poller,
     peers: Peers,
     topics: Topics,
@@ -83,11 +103,15 @@ impl Serving {
             match ready.token {
                 STOP => return Ok(false),
                 LISTENER => self.accept_all(buffer)?,
+                LINK => self.read_link(buffer)?,
                 _ => self.serve(ready, buffer)?,
             }
         }
         self.fan_out()?;
         self.answer()?;
+        if let Some(link) = &mut self.link {
+            link.flush(&self.poller)?;
+        }
         self.peers.end_turn();
         Ok(true)
     }
@@ -117,6 +141,19 @@ impl Serving {
 }
 
 impl Serving {
+    /// Takes in what Redis has sent. Who waited for a confirmation is answered in this turn, behind which the first
+    /// messages go.
+    fn read_link(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+        let (topics, answered) = (&mut self.topics, &mut self.answered);
+        let Some(link) = &mut self.link else {
+            return Ok(());
+        };
+        link.read(buffer, |arrival| match arrival {
+            Arrival::Message { topic, payload } => topics.publish(topic, payload),
+            Arrival::Confirmed(number) => answered.extend(topics.subscribers(number)),
+        })
+    }
+
     /// Reads until the socket is empty, which a read that doesn't fill the buffer proves.
     fn read(&mut self, slot: Slot, buffer: &mut [u8]) -> io::Result<()> {
         while let Some(peer) = self.peers.get(slot) {
@@ -177,12 +214,15 @@ impl Serving {
         };
         match request {
             Request::WebSocket { topic, key } => {
-                peer.subscriber = Some(self.topics.subscribe(topic, Dialect::WebSocket, slot));
                 answer::upgrade(&mut peer.unsent, key);
+                return self.subscribe(slot, topic, Dialect::WebSocket);
             }
             Request::Sse { topic } => {
-                peer.subscriber = Some(self.topics.subscribe(topic, Dialect::Sse, slot));
                 answer::event_stream(&mut peer.unsent);
+                return self.subscribe(slot, topic, Dialect::Sse);
+            }
+            Request::Publish { .. } if self.link.is_some() => {
+                peer.refuse(&"this baseline takes its messages from Redis");
             }
             Request::Publish { body } => match self.topics.publish_all(body) {
                 Ok(results) => answer::results(&mut peer.unsent, results),
@@ -191,6 +231,17 @@ impl Serving {
             Request::Unknown => peer.refuse(&"the baseline knows no such request"),
         }
         self.answered.push(slot);
+    }
+
+    /// Makes the peer a subscriber. Its answer waits until nothing that is published can be missed.
+    fn subscribe(&mut self, slot: Slot, topic: &[u8], dialect: Dialect) {
+        let place = self.topics.subscribe(topic, dialect, slot);
+        if let Some(peer) = self.peers.get_mut(slot) {
+            peer.subscriber = Some(place);
+        }
+        if self.link.as_mut().is_none_or(|link| link.hold(place.topic, topic)) {
+            self.answered.push(slot);
+        }
     }
 }
 

@@ -2,7 +2,10 @@
 
 pub mod arm;
 pub mod case;
+pub mod cases;
+pub mod lab;
 pub mod machine;
+pub mod redis;
 pub mod results;
 pub mod server;
 pub mod spread;
@@ -13,11 +16,12 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 
-use crate::cli::BenchArgs;
+use crate::cli::{BenchArgs, Source};
 use crate::interrupt;
 use crate::os::cores::{self, Affinity};
-use arm::{Arm, Lab, Sample};
+use arm::{Arm, Sample};
 use case::Case;
+use lab::Lab;
 use machine::Machine;
 use results::{CaseResult, Results, Round};
 
@@ -29,17 +33,17 @@ const NAIVE_EVERY: usize = 3;
 
 /// Runs all chosen cases; writes the results after each.
 pub fn run(args: &BenchArgs) -> Result<ExitCode> {
-    let cases = case::select(&args.cases, args.quick)?;
+    let cases = cases::select(&args.cases, args.quick, args.source)?;
     let machine = Machine::describe(&args.umbel)?;
     let out = out_directory(args, &machine)?;
-    let mut lab = Lab::new(args, Affinity::of_this_thread()?, out.join("server.log"))?;
+    let mut lab = Lab::new(args, Affinity::of_this_thread()?, out.clone())?;
     cores::pin_to(args.load_core)?;
     let mut results = Results::new(machine, args);
     println!("{}", table::preface(&results));
     println!("{}", table::HEAD);
     for case in &cases {
         let result = measure(case, args, &mut lab)?;
-        println!("{}", table::row(&result));
+        println!("{}", table::rows(&result));
         results.cases.push(result);
         results.write(&out)?;
     }
@@ -54,9 +58,12 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode> {
 /// Results of a part of the cases, or of short windows, don't replace those of a full run.
 fn out_directory(args: &BenchArgs, machine: &Machine) -> Result<PathBuf> {
     let part = if args.quick || !args.cases.is_empty() { "-partial" } else { "" };
-    let default = || {
-        PathBuf::from("loadtest/results").join(format!("{}-{}{part}", machine.day(), machine.name))
+    let source = match args.source {
+        Source::Http => "",
+        Source::Redis => "-redis",
     };
+    let name = || format!("{}-{}{source}{part}", machine.day(), machine.name);
+    let default = || PathBuf::from("loadtest/results").join(name());
     let out = args.out.clone().unwrap_or_else(default);
     std::fs::create_dir_all(&out)
         .with_context(|| format!("can't make the directory {}", out.display()))?;
@@ -77,7 +84,7 @@ fn measure(case: &Case, args: &BenchArgs, lab: &mut Lab) -> Result<CaseResult> {
             }
         }
     }
-    result.summarise();
+    result.summarise(&case.beside);
     Ok(result)
 }
 

@@ -7,15 +7,21 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::channels::{Channels, PREFIX};
 use crate::load::Manner;
+use crate::load::members::At;
 use crate::load::pacing::Span;
 use crate::load::target::Target;
 use crate::scenario::fanout::Fanout;
 use crate::scenario::idle::Idle;
 use crate::scenario::latency::Latency;
+use crate::scenario::publish::Publish;
 use crate::scenario::storm::Storm;
+use crate::scenario::subscribe_many::SubscribeMany;
+use crate::scenario::throughput::Throughput;
 use crate::scenario::unicast::Unicast;
 use crate::scenario::{Plan, Scenario};
+use crate::wire::subscribe::Dialect;
 
 /// Sessions that are being opened at a time.
 pub const CONCURRENCY: usize = 128;
@@ -27,6 +33,16 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 pub const BURST_PAUSE: Duration = Duration::from_millis(20);
 /// Messages per second of the latency scenario.
 pub const PER_SECOND: u64 = 20;
+/// Messages under way in the throughput scenario: some for each topic, so that a server that is behind can join them.
+pub const UNDER_WAY: usize = 4000;
+/// New topics of the subscribe-many scenario, and the sessions that subscribe to them.
+pub const NEW_TOPICS: usize = 10_000;
+/// See [`NEW_TOPICS`].
+pub const MEMBERS: usize = 100;
+/// Connections of the publish scenario, and the requests under way on each.
+pub const PUBLISHERS: usize = 16;
+/// See [`PUBLISHERS`].
+pub const PIPELINED: usize = 32;
 
 /// Measures what a fan-out server's core spends per delivery.
 #[derive(Debug, Parser)]
@@ -55,6 +71,18 @@ pub enum Server {
     Baseline,
     /// The usual design: hyper, a broadcast channel per topic, a task per session
     Naive,
+    /// hyper with a handler that does nothing, for the publish scenario
+    Empty,
+}
+
+/// Where the servers of a bench have their messages from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// POST, one JSON object per line
+    Http,
+    /// PUBLISH on a private redis-server
+    Redis,
 }
 
 /// `serve`.
@@ -65,6 +93,12 @@ pub struct ServeArgs {
     /// Where to listen
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
+    /// Take messages from this Redis, redis://HOST:PORT, and not by POST
+    #[arg(long, value_name = "URL")]
+    pub redis: Option<String>,
+    /// What stands before a topic's name in its Redis channel's
+    #[arg(long, value_name = "TEXT", default_value = PREFIX)]
+    pub prefix: String,
 }
 
 /// Names of the scenarios.
@@ -82,6 +116,12 @@ pub enum Name {
     Storm,
     /// 20 messages a second: time to the last receipt
     Latency,
+    /// One subscriber for each topic, as many messages as can be delivered
+    Throughput,
+    /// Sessions of the JSON dialect that subscribe to new topics as fast as possible
+    SubscribeMany,
+    /// Publish requests of one message each, pipelined, to nobody
+    Publish,
 }
 
 /// `run`.
@@ -89,25 +129,34 @@ pub enum Name {
 pub struct RunArgs {
     /// Which scenario
     pub scenario: Name,
-    /// Where sessions subscribe: ws://… is WebSocket, http://… is SSE; {topic} in the path stands for the topic
+    /// Where sessions subscribe: ws://… is WebSocket, http://… is SSE; {topic} in the path stands for the topic.
+    /// subscribe-many: the JSON dialect at /ws, or redis://HOST:PORT for Redis itself; publish: where to post
     #[arg(long, default_value = "ws://127.0.0.1:8080/topics/{topic}")]
     pub url: String,
-    /// Where messages are posted [default: /publish on the same host]
+    /// Where messages are published: posted to http://…, or by PUBLISH on redis://HOST:PORT [default: /publish on
+    /// the same host]
     #[arg(long, value_name = "URL")]
     pub publish_url: Option<String>,
-    /// Sessions [default: 1000; unicast, idle and storm: 10000]
+    /// What stands before a topic's name in its Redis channel's
+    #[arg(long, value_name = "TEXT", default_value = PREFIX)]
+    pub prefix: String,
+    /// Sessions [default: 1000; unicast, idle and storm: 10000; subscribe-many: 100, at Redis 1; publish: 16]
     #[arg(long, value_name = "N")]
     pub subscribers: Option<usize>,
-    /// Messages posted at once; of unicast: under way [default: 1; burst: 100; unicast: 64]
+    /// Messages posted at once; of unicast and throughput: under way; of publish: requests under way on each connection
+    /// [default: 1; burst: 100; unicast: 64; throughput: 4000; publish: 32]
     #[arg(long, value_name = "K")]
     pub at_hand: Option<usize>,
+    /// New topics of the subscribe-many scenario, spread over its sessions
+    #[arg(long, value_name = "N", default_value_t = NEW_TOPICS)]
+    pub topics: usize,
     /// Messages per second of the latency scenario
     #[arg(long, value_name = "N", default_value_t = PER_SECOND)]
     pub rate: u64,
     /// Time to measure; of idle: to let the server settle
     #[arg(long, value_name = "S", default_value_t = 5.0, conflicts_with = "rounds")]
     pub seconds: f64,
-    /// Rounds to measure instead: posts; of storm: waves; of latency: messages
+    /// Rounds to measure instead: posts; of storm and subscribe-many: waves; of latency: messages
     #[arg(long, value_name = "R")]
     pub rounds: Option<u64>,
     /// Time to run before that, unmeasured
@@ -139,6 +188,9 @@ pub struct BenchArgs {
     /// The node to measure
     #[arg(long, value_name = "PATH")]
     pub umbel: PathBuf,
+    /// Where the servers have their messages from
+    #[arg(long, value_enum, default_value_t = Source::Http)]
+    pub source: Source,
     /// Runs of each server in each case [default: 9; with --quick: 3]
     #[arg(long, value_name = "R")]
     pub rounds: Option<usize>,
@@ -148,7 +200,7 @@ pub struct BenchArgs {
     /// Only these cases; a name that ends in * stands for all that begin so [default: all]
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     pub cases: Vec<String>,
-    /// Where results are written [default: loadtest/results/DATE-MACHINE]
+    /// Where results are written [default: loadtest/results/DATE-MACHINE, and -redis behind it if that is the source]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// A setting for the node's environment; may be given again
@@ -157,9 +209,16 @@ pub struct BenchArgs {
     /// The core of the servers
     #[arg(long, value_name = "CORE", default_value_t = 1)]
     pub server_core: usize,
-    /// The core of the load
+    /// The core of the load, and of Redis
     #[arg(long, value_name = "CORE", default_value_t = 0)]
     pub load_core: usize,
+}
+
+impl ServeArgs {
+    /// Where the server's messages come from, if not by POST.
+    pub fn channels(&self) -> Result<Option<Channels>> {
+        self.redis.as_ref().map(|url| Channels::new(url, &self.prefix)).transpose()
+    }
 }
 
 impl RunArgs {
@@ -168,7 +227,7 @@ impl RunArgs {
         ensure!(self.concurrency > 0, "--concurrency is 0, at least 1 is needed");
         Ok(Plan {
             manner: Manner {
-                target: Target::new(&self.url, self.publish_url.as_deref())?,
+                target: self.target()?,
                 payload_bytes: self.payload,
                 concurrency: self.concurrency,
                 patience: seconds("--patience-seconds", self.patience_seconds)?,
@@ -183,10 +242,24 @@ impl RunArgs {
         })
     }
 
-    /// A storm is one wave unless more are asked for: its default isn't a time.
+    fn target(&self) -> Result<Target> {
+        if !self.is_at_redis() {
+            return Target::new(&self.url, self.publish_url.as_deref(), &self.prefix);
+        }
+        let channels = Channels::new(&self.url, &self.prefix)?;
+        Ok(Target::of_server(channels.address, Dialect::WebSocket).fed_by(channels))
+    }
+
+    /// Redis itself is what is measured.
+    fn is_at_redis(&self) -> bool {
+        self.scenario == Name::SubscribeMany && self.url.starts_with("redis://")
+    }
+
+    /// Waves are one unless more are asked for: their default isn't a time.
     fn span(&self) -> Result<Span> {
         let time = seconds("--seconds", self.seconds)?;
-        Ok(if self.scenario == Name::Storm { Span::Rounds(1) } else { Span::Time(time) })
+        let waves = matches!(self.scenario, Name::Storm | Name::SubscribeMany);
+        Ok(if waves { Span::Rounds(1) } else { Span::Time(time) })
     }
 
     fn scenario(&self) -> Result<Scenario> {
@@ -211,7 +284,24 @@ impl RunArgs {
             Name::Latency => {
                 Scenario::Latency(Latency { subscribers: sessions(1000), per_second: self.rate })
             }
+            Name::Throughput => Scenario::Throughput(Throughput {
+                topics: sessions(1000),
+                outstanding: self.at_hand.unwrap_or(UNDER_WAY),
+            }),
+            Name::SubscribeMany => Scenario::SubscribeMany(self.subscribe_many()),
+            Name::Publish => Scenario::Publish(Publish {
+                connections: sessions(PUBLISHERS),
+                pipelined: self.at_hand.unwrap_or(PIPELINED),
+            }),
         })
+    }
+}
+
+impl RunArgs {
+    fn subscribe_many(&self) -> SubscribeMany {
+        let (at, sessions) = if self.is_at_redis() { (At::Redis, 1) } else { (At::Node, MEMBERS) };
+        let sessions = self.subscribers.unwrap_or(sessions);
+        SubscribeMany { sessions, topics: self.topics, at }
     }
 }
 
@@ -253,6 +343,9 @@ mod tests {
             ("idle", 10_000),
             ("storm", 10_000),
             ("latency", 1000),
+            ("throughput", 1000),
+            ("subscribe-many", 100),
+            ("publish", 16),
         ];
         for (name, sessions) in cases {
             let scenario = plan(name).unwrap().scenario;
@@ -272,6 +365,8 @@ mod tests {
             ("fanout --seconds=-1", "--seconds"),
             ("fanout --concurrency 0", "--concurrency"),
             ("fanout --url ftp://x", "ftp://x"),
+            ("fanout --url redis://127.0.0.1", "redis://127.0.0.1"),
+            ("fanout --publish-url redis://127.0.0.1/1", "redis://127.0.0.1/1"),
         ] {
             let error = plan(flags).unwrap_err().to_string();
             assert!(error.contains(name), "{error}");
@@ -281,6 +376,9 @@ mod tests {
             ("fanout --subscribers 0", "at least one session"),
             ("unicast --subscribers 10 --at-hand 11", "11 messages can't be under way on 10"),
             ("unicast --url ws://127.0.0.1/fixed", "no {topic}"),
+            ("subscribe-many --topics 99", "99 topics can't be spread over 100 sessions"),
+            ("throughput --at-hand 0", "at least one message must be under way"),
+            ("publish --at-hand 0", "at least one request must be under way"),
             ("idle --subscribers 100000000", "its limit (ulimit -n)"),
         ] {
             let error = plan(flags).unwrap().check().unwrap_err().to_string();

@@ -20,6 +20,7 @@ use serde::Serialize;
 
 use crate::os::{cores, descriptors};
 use core_time::CoreTime;
+use cpu_time::ThreadTimes;
 use hiccup::HiccupWatch;
 use memory::Memory;
 
@@ -35,7 +36,7 @@ pub struct Meter {
 #[derive(Debug, Clone, Copy)]
 pub struct Reading {
     at: Instant,
-    server_cpu: Option<Duration>,
+    server: Option<ThreadTimes>,
     server_core: Option<CoreTime>,
     load_cpu: Duration,
     load_core: Option<CoreTime>,
@@ -49,6 +50,8 @@ pub struct Cost {
     pub wall_seconds: f64,
     /// CPU of all threads of the server.
     pub server_process_seconds: Option<f64>,
+    /// Time in which a thread of the server wanted a core and had none.
+    pub server_waited_seconds: Option<f64>,
     /// Time in which the server's core wasn't idle.
     pub server_core_seconds: Option<f64>,
     /// Time that the hypervisor took from that core; it is part of the above.
@@ -86,7 +89,7 @@ impl Meter {
     pub fn read(&self) -> Result<Reading> {
         Ok(Reading {
             at: Instant::now(),
-            server_cpu: self.server.map(cpu_time::of_process).transpose()?,
+            server: self.server.map(cpu_time::of_process).transpose()?,
             server_core: self.server_core.map(CoreTime::read).transpose()?,
             load_cpu: cpu_time::of_this_thread(),
             load_core: self.load_core.map(CoreTime::read).transpose()?,
@@ -98,12 +101,16 @@ impl Meter {
     pub fn since(&self, begin: &Reading) -> Result<Cost> {
         let end = self.read()?;
         let core = |end: Option<CoreTime>, begin: Option<CoreTime>| Some(end?.since(begin?));
+        let threads = |time: fn(ThreadTimes) -> Duration| {
+            passed(end.server.map(time), begin.server.map(time))
+        };
         let wall = end.at - begin.at;
         let server = core(end.server_core, begin.server_core);
         let load = core(end.load_core, begin.load_core);
         Ok(Cost {
             wall_seconds: wall.as_secs_f64(),
-            server_process_seconds: passed(end.server_cpu, begin.server_cpu),
+            server_process_seconds: threads(|times| times.run),
+            server_waited_seconds: threads(|times| times.waited),
             server_core_seconds: server.map(|time| time.busy(wall)),
             server_core_stolen_seconds: server.map(|time| time.stolen.as_secs_f64()),
             load_thread_seconds: end.load_cpu.saturating_sub(begin.load_cpu).as_secs_f64(),
@@ -137,21 +144,22 @@ impl Meter {
 pub struct Innocent {
     /// Of the server's core, what the server's threads didn't use: the kernel's own work.
     pub kernel: f64,
-    /// Of the server's CPU time, the time in which some task waited for a core.
+    /// Of the server's CPU time, the time in which a thread of it wanted a core and had none.
     pub waited: f64,
 }
 
 impl Cost {
-    /// Somebody else was at work on the server's core: the core did more than the server, and tasks waited.
+    /// Somebody else was at work on the server's core: the core did more than the server, and the server waited for it.
     ///
     /// Either alone has innocent causes: a kernel that accounts interrupts apart leaves them out of the process's
-    /// time, and threads of one server wait for each other.
+    /// time, and threads of one server wait for each other. That others wait for other cores says nothing: load and
+    /// Redis do so, where they share one.
     pub fn disturbed(&self, innocent: Innocent) -> bool {
         let (Some(core), Some(process)) = (self.server_core_seconds, self.server_process_seconds)
         else {
             return false;
         };
-        let waited = self.waited_seconds.unwrap_or(0.0);
+        let waited = self.server_waited_seconds.unwrap_or(0.0);
         core - process > innocent.kernel * core && waited > innocent.waited * process
     }
 }
@@ -160,6 +168,7 @@ impl AddAssign for Cost {
     fn add_assign(&mut self, other: Self) {
         self.wall_seconds += other.wall_seconds;
         add(&mut self.server_process_seconds, other.server_process_seconds);
+        add(&mut self.server_waited_seconds, other.server_waited_seconds);
         add(&mut self.server_core_seconds, other.server_core_seconds);
         add(&mut self.server_core_stolen_seconds, other.server_core_stolen_seconds);
         self.load_thread_seconds += other.load_thread_seconds;
@@ -193,15 +202,16 @@ mod tests {
     }
 
     #[test]
-    fn a_run_is_disturbed_when_others_used_the_core_and_tasks_waited() {
+    fn a_run_is_disturbed_when_others_used_the_core_and_the_server_waited() {
         let cost = |process, core, waited| Cost {
             wall_seconds: 10.0,
             server_process_seconds: Some(process),
+            server_waited_seconds: Some(waited),
             server_core_seconds: Some(core),
             server_core_stolen_seconds: Some(0.0),
             load_thread_seconds: 0.0,
             load_core_seconds: None,
-            waited_seconds: Some(waited),
+            waited_seconds: Some(9.9),
         };
         let innocent = Innocent { kernel: 0.1, waited: 0.1 };
         assert!(cost(5.0, 9.0, 3.0).disturbed(innocent));

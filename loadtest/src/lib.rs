@@ -2,8 +2,10 @@
 
 pub mod baseline;
 pub mod bench;
+pub mod channels;
 pub mod cli;
 pub mod cost;
+pub mod empty;
 pub mod interrupt;
 pub mod load;
 pub mod naive;

@@ -8,9 +8,11 @@
 pub mod audience;
 pub mod clock;
 pub mod ledger;
+pub mod members;
 pub mod pacing;
 pub mod publisher;
 pub mod recording;
+pub mod requests;
 pub mod session;
 pub mod target;
 
@@ -62,6 +64,17 @@ pub enum Waited {
     Stalled,
 }
 
+/// What a load has counted so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Messages received by all sessions, doubles left out.
+    pub received: u64,
+    /// Messages published.
+    pub messages: u64,
+    /// Requests that they took.
+    pub posts: u64,
+}
+
 /// How a load is made; the same for all scenarios.
 #[derive(Debug, Clone)]
 pub struct Manner {
@@ -73,6 +86,16 @@ pub struct Manner {
     pub concurrency: usize,
     /// How long it waits for anything to happen.
     pub patience: Duration,
+}
+
+impl Manner {
+    /// What payloads look like.
+    fn template(&self) -> Result<Template> {
+        Template::new(self.payload_bytes).with_context(|| {
+            let (bytes, least) = (self.payload_bytes, payload::MIN_BYTES);
+            format!("payload is {bytes} bytes, at least {least} are needed for number and time")
+        })
+    }
 }
 
 /// Sessions, publisher and the loop that serves both.
@@ -89,11 +112,9 @@ pub struct Load {
 impl Load {
     /// Connects the publisher; there are no sessions yet.
     pub fn new(manner: &Manner) -> Result<Self> {
-        let template = Template::new(manner.payload_bytes).with_context(|| {
-            let (bytes, least) = (manner.payload_bytes, payload::MIN_BYTES);
-            format!("payload is {bytes} bytes, at least {least} are needed for number and time")
-        })?;
-        let mut publisher = Publisher::connect(&manner.target, template.clone(), manner.patience)?;
+        let template = manner.template()?;
+        let mut publisher =
+            Publisher::connect(&manner.target.publish, template.clone(), manner.patience)?;
         let poller = Poller::new()?;
         publisher.register(&poller, PUBLISHER)?;
         Ok(Self {
@@ -127,9 +148,13 @@ impl Load {
         &self.publisher
     }
 
-    /// Messages received by all sessions so far, doubles left out.
-    pub fn received(&self) -> u64 {
-        self.audience.received()
+    /// What was counted so far.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            received: self.audience.received(),
+            messages: self.publisher.messages(),
+            posts: self.publisher.posts(),
+        }
     }
 
     /// All that was received and lost so far.

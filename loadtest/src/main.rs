@@ -2,12 +2,13 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
 
 use umbel_loadtest::baseline::Baseline;
 use umbel_loadtest::bench;
 use umbel_loadtest::cli::{Cli, Command, RunArgs, ServeArgs, Server};
+use umbel_loadtest::empty::Empty;
 use umbel_loadtest::interrupt;
 use umbel_loadtest::naive::Naive;
 use umbel_loadtest::os::stop::Stop;
@@ -39,9 +40,28 @@ fn run(command: &Command) -> Result<ExitCode> {
 /// Serves until a signal ends the process.
 fn serve(args: &ServeArgs) -> Result<ExitCode> {
     let place = || format!("can't serve at {}", args.listen);
+    let channels = args.channels()?;
     match args.server {
-        Server::Baseline => Baseline::bind(args.listen).with_context(place)?.run(&Stop::new()?),
-        Server::Naive => Naive::bind(args.listen).with_context(place)?.run(std::future::pending()),
+        Server::Baseline => {
+            let server = Baseline::bind(args.listen).with_context(place)?;
+            match &channels {
+                None => server,
+                Some(channels) => server.fed_by(channels)?,
+            }
+            .run(&Stop::new()?)
+        }
+        Server::Naive => {
+            let server = Naive::bind(args.listen).with_context(place)?;
+            match channels {
+                None => server,
+                Some(channels) => server.fed_by(channels),
+            }
+            .run(std::future::pending())
+        }
+        Server::Empty => {
+            ensure!(channels.is_none(), "the empty server does nothing: it needs no --redis");
+            Empty::bind(args.listen).with_context(place)?.run(std::future::pending())
+        }
     }?;
     Ok(ExitCode::SUCCESS)
 }

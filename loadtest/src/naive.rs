@@ -4,6 +4,7 @@
 //! is woken for each message and writes it alone.
 
 mod publish;
+mod redis_source;
 mod sse;
 mod topics;
 mod websocket;
@@ -11,7 +12,6 @@ mod websocket;
 use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -25,6 +25,8 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
+use crate::channels::Channels;
+use redis_source::RedisSource;
 use topics::Topics;
 use websocket::Upgrading;
 
@@ -34,6 +36,14 @@ type Body = BoxBody<Bytes, Infallible>;
 #[derive(Debug)]
 pub struct Naive {
     listener: TcpListener,
+    channels: Option<Channels>,
+}
+
+/// What all connections share.
+#[derive(Default)]
+struct Shared {
+    topics: Arc<Topics>,
+    redis: Option<RedisSource>,
 }
 
 impl Naive {
@@ -41,7 +51,13 @@ impl Naive {
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
-        Ok(Self { listener })
+        Ok(Self { listener, channels: None })
+    }
+
+    /// Takes messages from Redis and not by POST.
+    #[must_use]
+    pub fn fed_by(self, channels: Channels) -> Self {
+        Self { channels: Some(channels), ..self }
     }
 
     /// The address that it listens at.
@@ -52,34 +68,52 @@ impl Naive {
     /// Serves on the calling thread until `stop` is ready.
     pub fn run(self, stop: impl Future<Output = ()>) -> io::Result<()> {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
-        runtime.enable_all().build()?.block_on(accept_until(self.listener, stop))
+        runtime.enable_all().build()?.block_on(self.serve_until(stop))
+    }
+
+    async fn serve_until(self, stop: impl Future<Output = ()>) -> io::Result<()> {
+        let (mut shared, mut forwarding) = (Shared::default(), JoinSet::new());
+        if let Some(channels) = self.channels {
+            let connected = RedisSource::connect(&channels).await;
+            let (source, stream) = connected.map_err(|error| {
+                io::Error::other(format!("naive can't connect to {channels}: {error}"))
+            })?;
+            let topics = Arc::clone(&shared.topics);
+            forwarding.spawn(redis_source::forward(stream, channels.prefix, topics));
+            shared.redis = Some(source);
+        }
+        // All branches are cancel-safe.
+        tokio::select! {
+            accepted = accept_all(self.listener, Arc::new(shared)) => accepted,
+            Some(_) = forwarding.join_next() => {
+                Err(io::Error::other("Redis closed the connection that messages come on"))
+            }
+            () = stop => Ok(()),
+        }
     }
 }
 
-/// Accepts connections, one task for each, until `stop` is ready; the tasks end with it.
-async fn accept_until(listener: TcpListener, stop: impl Future<Output = ()>) -> io::Result<()> {
+/// Accepts connections, one task for each; the tasks end with it.
+async fn accept_all(listener: TcpListener, shared: Arc<Shared>) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let topics = Arc::new(Topics::default());
     let mut connections = JoinSet::new();
-    let mut stop = pin!(stop);
     loop {
-        // All branches are cancel-safe.
+        // Both branches are cancel-safe.
         tokio::select! {
             accepted = listener.accept() => {
                 let (stream, _) = accepted?;
                 stream.set_nodelay(true)?;
-                connections.spawn(serve(stream, Arc::clone(&topics)));
+                connections.spawn(serve(stream, Arc::clone(&shared)));
             }
             Some(_) = connections.join_next() => {}
-            () = &mut stop => return Ok(()),
         }
     }
 }
 
 /// The life of one connection: requests, and if one of them was an upgrade, the session after it.
-async fn serve(stream: TcpStream, topics: Arc<Topics>) {
+async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     let upgrading = Mutex::new(None);
-    let service = service_fn(|request| answer(request, &topics, &upgrading));
+    let service = service_fn(|request| answer(request, &shared, &upgrading));
     let served =
         http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades().await;
     let upgrading = upgrading.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -90,20 +124,37 @@ async fn serve(stream: TcpStream, topics: Arc<Topics>) {
 
 async fn answer(
     request: Request<Incoming>,
-    topics: &Topics,
+    shared: &Shared,
     upgrading: &Mutex<Option<Upgrading>>,
 ) -> Result<Response<Body>, Infallible> {
     let path = request.uri().path().to_owned();
-    let topic = path.strip_prefix("/topics/");
-    let answer = match (request.method(), topic) {
-        (&Method::GET, Some(topic)) if fastwebsockets::upgrade::is_upgrade_request(&request) => {
-            websocket::upgrade(request, topics.subscribe(topic), upgrading)
+    let answer = match (request.method(), path.strip_prefix("/topics/")) {
+        (&Method::GET, Some(topic)) => subscribe(request, topic, shared, upgrading).await,
+        (&Method::POST, None) if path == "/publish" && shared.redis.is_none() => {
+            publish::publish(request, &shared.topics).await
         }
-        (&Method::GET, Some(topic)) => sse::open(topics.subscribe(topic)),
-        (&Method::POST, None) if path == "/publish" => publish::publish(request, topics).await,
         _ => status(StatusCode::NOT_FOUND),
     };
     Ok(answer)
+}
+
+async fn subscribe(
+    request: Request<Incoming>,
+    topic: &str,
+    shared: &Shared,
+    upgrading: &Mutex<Option<Upgrading>>,
+) -> Response<Body> {
+    let messages = shared.topics.subscribe(topic);
+    if let Some(redis) = &shared.redis
+        && redis.hold(topic).await.is_err()
+    {
+        return status(StatusCode::SERVICE_UNAVAILABLE);
+    }
+    if fastwebsockets::upgrade::is_upgrade_request(&request) {
+        websocket::upgrade(request, messages, upgrading)
+    } else {
+        sse::open(messages)
+    }
 }
 
 fn status(status: StatusCode) -> Response<Body> {

@@ -1,5 +1,6 @@
-//! What is asked of the kernel: readiness, sockets, limits, cores. Linux only.
+//! What is asked of the kernel: names, readiness, sockets, limits, cores. Linux only.
 
+pub mod address;
 pub mod cores;
 pub mod descriptors;
 pub mod poller;
@@ -7,3 +8,4 @@ pub mod process;
 pub mod socket;
 pub mod source_addresses;
 pub mod stop;
+pub mod stream;

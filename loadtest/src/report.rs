@@ -42,6 +42,8 @@ fn window(lines: &mut Lines, outcome: &Outcome) {
     lines.count("messages", measured.messages);
     lines.count("publish requests", measured.posts);
     lines.count(measured.unit.plural(), measured.units);
+    let per_second = format!("{} per second", measured.unit.plural());
+    lines.figure(&per_second, measured.per_second(), "");
 }
 
 fn cost(lines: &mut Lines, outcome: &Outcome) {
@@ -52,6 +54,7 @@ fn cost(lines: &mut Lines, outcome: &Outcome) {
     each("server's process", cost.server_process_seconds);
     each("load's core, softirq included", cost.load_core_seconds);
     each("load's thread", Some(cost.load_thread_seconds));
+    lines.figure("server waited for a core", cost.server_waited_seconds, "s");
     lines.figure("tasks waited for a core", cost.waited_seconds, "s");
     if measured.disturbed() {
         lines.add("disturbed by others", "yes");
@@ -97,6 +100,8 @@ impl Unit {
         match self {
             Self::Delivery => "delivery",
             Self::Connect => "connect",
+            Self::Subscription => "subscription",
+            Self::Request => "request",
         }
     }
 
@@ -104,6 +109,8 @@ impl Unit {
         match self {
             Self::Delivery => "deliveries",
             Self::Connect => "connects",
+            Self::Subscription => "subscriptions",
+            Self::Request => "requests",
         }
     }
 }

@@ -3,7 +3,10 @@
 pub mod fanout;
 pub mod idle;
 pub mod latency;
+pub mod publish;
 pub mod storm;
+pub mod subscribe_many;
+pub mod throughput;
 pub mod unicast;
 
 use std::time::Duration;
@@ -15,13 +18,16 @@ use crate::cost::{Cost, Holding, Innocent, Meter, Reading};
 use crate::load::ledger::Integrity;
 use crate::load::pacing::Span;
 use crate::load::recording::Percentiles;
-use crate::load::{Load, Manner, Waited};
+use crate::load::{Counts, Load, Manner, Waited};
 use crate::os::descriptors::{self, Process};
 use crate::wire::publish_line::MAX_LINES;
 use fanout::Fanout;
 use idle::{Growth, Idle};
 use latency::Latency;
+use publish::Publish;
 use storm::Storm;
+use subscribe_many::SubscribeMany;
+use throughput::Throughput;
 use unicast::Unicast;
 
 /// What is done to the server.
@@ -39,6 +45,12 @@ pub enum Scenario {
     Storm(Storm),
     /// Messages at fixed times, whatever became of those before.
     Latency(Latency),
+    /// A topic for each session, messages as fast as they can be delivered.
+    Throughput(Throughput),
+    /// Subscriptions to new topics as fast as possible.
+    SubscribeMany(SubscribeMany),
+    /// Publish requests, to nobody.
+    Publish(Publish),
 }
 
 /// All that a run needs to know; checked by [`Plan::check`].
@@ -64,6 +76,10 @@ pub enum Unit {
     Delivery,
     /// One session opened.
     Connect,
+    /// One topic subscribed.
+    Subscription,
+    /// One request answered.
+    Request,
 }
 
 /// What a scenario measured.
@@ -117,6 +133,9 @@ impl Scenario {
             Self::Idle(_) => "idle",
             Self::Storm(_) => "storm",
             Self::Latency(_) => "latency",
+            Self::Throughput(_) => "throughput",
+            Self::SubscribeMany(_) => "subscribe-many",
+            Self::Publish(_) => "publish",
         }
     }
 
@@ -128,42 +147,65 @@ impl Scenario {
             Self::Idle(idle) => idle.sessions,
             Self::Storm(storm) => storm.sessions,
             Self::Latency(latency) => latency.subscribers,
+            Self::Throughput(throughput) => throughput.topics,
+            Self::SubscribeMany(many) => many.sessions,
+            Self::Publish(publish) => publish.connections,
         }
     }
 
-    /// Topics that they subscribe to.
+    /// Topics that each have a URL of their own.
     fn topics(&self) -> usize {
         match self {
             Self::Unicast(unicast) => unicast.topics,
+            Self::Throughput(throughput) => throughput.topics,
+            Self::Publish(publish) => publish.connections,
             _ => 1,
         }
     }
 
-    /// Most messages that it posts at once.
+    /// Most messages that it posts at once, where that is fixed.
     fn most_at_once(&self) -> usize {
         match self {
             Self::Fanout(fanout) | Self::Burst(fanout) => fanout.at_hand,
             Self::Unicast(unicast) => unicast.outstanding,
-            Self::Idle(_) | Self::Storm(_) | Self::Latency(_) => 1,
+            _ => 1,
         }
+    }
+
+    /// Whether it can be done at all.
+    fn check(&self) -> Result<()> {
+        let at_once = self.most_at_once();
+        ensure!(self.sessions() > 0, "a scenario needs at least one session");
+        ensure!(
+            (1..=MAX_LINES).contains(&at_once),
+            "{at_once} messages at once, from 1 to {MAX_LINES} are possible, the most that one request may have"
+        );
+        match *self {
+            Self::Unicast(Unicast { topics, outstanding }) => ensure!(
+                outstanding <= topics,
+                "{outstanding} messages can't be under way on {topics} topics"
+            ),
+            Self::Throughput(Throughput { outstanding, .. }) => {
+                ensure!(outstanding > 0, "at least one message must be under way")
+            }
+            Self::SubscribeMany(SubscribeMany { sessions, topics, .. }) => ensure!(
+                topics >= sessions,
+                "{topics} topics can't be spread over {sessions} sessions"
+            ),
+            Self::Publish(Publish { pipelined, .. }) => {
+                ensure!(pipelined > 0, "at least one request must be under way")
+            }
+            _ => {}
+        }
+        Ok(())
     }
 }
 
 impl Plan {
     /// Whether it can be run at all.
     pub fn check(&self) -> Result<()> {
-        let (sessions, at_once) = (self.scenario.sessions(), self.scenario.most_at_once());
-        ensure!(sessions > 0, "a scenario needs at least one session");
-        ensure!(
-            (1..=MAX_LINES).contains(&at_once),
-            "{at_once} messages at once, from 1 to {MAX_LINES} are possible, the most that one request may have"
-        );
-        if let Scenario::Unicast(Unicast { topics, outstanding }) = self.scenario {
-            ensure!(
-                outstanding <= topics,
-                "{outstanding} messages can't be under way on {topics} topics"
-            );
-        }
+        let sessions = self.scenario.sessions();
+        self.scenario.check()?;
         self.manner.target.check_topics(self.scenario.topics())?;
         descriptors::check(Process::Load, sessions)?;
         if let Some(pid) = self.server {
@@ -176,22 +218,43 @@ impl Plan {
     pub fn run(&self) -> Result<Outcome> {
         self.check()?;
         let meter = Meter::new(self.server);
+        match &self.scenario {
+            Scenario::SubscribeMany(many) => self.outcome(&meter, many.run(self, &meter)?),
+            Scenario::Publish(publish) => self.outcome(&meter, publish.run(self, &meter)?),
+            _ => self.run_with_audience(&meter),
+        }
+    }
+
+    fn run_with_audience(&self, meter: &Meter) -> Result<Outcome> {
         let mut load = Load::new(&self.manner)?;
         let measured = match &self.scenario {
             Scenario::Fanout(fanout) | Scenario::Burst(fanout) => {
-                fanout.run(self, &meter, &mut load)
+                fanout.run(self, meter, &mut load)
             }
-            Scenario::Unicast(unicast) => unicast.run(self, &meter, &mut load),
-            Scenario::Idle(idle) => idle.run(&meter, &mut load),
-            Scenario::Storm(storm) => storm.run(self, &meter, &mut load),
-            Scenario::Latency(latency) => latency.run(self, &meter, &mut load),
+            Scenario::Unicast(unicast) => unicast.run(self, meter, &mut load),
+            Scenario::Idle(idle) => idle.run(meter, &mut load),
+            Scenario::Storm(storm) => storm.run(self, meter, &mut load),
+            Scenario::Latency(latency) => latency.run(self, meter, &mut load),
+            Scenario::Throughput(throughput) => throughput.run(self, meter, &mut load),
+            Scenario::SubscribeMany(_) | Scenario::Publish(_) => {
+                unreachable!("they have no audience")
+            }
         }?;
+        let holding = meter.holding()?;
+        Ok(Outcome { holding, ..self.outcome(meter, (measured, load.settle()?))? })
+    }
+
+    fn outcome(
+        &self,
+        meter: &Meter,
+        (measured, integrity): (Measured, Integrity),
+    ) -> Result<Outcome> {
         Ok(Outcome {
             scenario: self.scenario.name(),
             sessions: self.scenario.sessions(),
             measured,
+            integrity,
             holding: meter.holding()?,
-            integrity: load.settle()?,
         })
     }
 }
@@ -216,11 +279,16 @@ impl Measured {
     /// Somebody else was at work on the server's core, or a core stood still where times were measured.
     pub fn disturbed(&self) -> bool {
         let innocent = match (self.unit, self.hiccup_seconds) {
-            (Unit::Delivery, None) => QUIET_DELIVERIES,
-            (Unit::Delivery, Some(_)) => QUIET_WATCHED,
-            (Unit::Connect, _) => QUIET_CONNECTS,
+            (Unit::Delivery | Unit::Request, None) => QUIET_DELIVERIES,
+            (Unit::Delivery | Unit::Request, Some(_)) => QUIET_WATCHED,
+            (Unit::Connect | Unit::Subscription, _) => QUIET_CONNECTS,
         };
         self.cost.disturbed(innocent) || self.hiccup_seconds.is_some_and(|longest| longest > HICCUP)
+    }
+
+    /// Units per second.
+    pub fn per_second(&self) -> Option<f64> {
+        Some(1e6 / self.per_unit(Some(self.cost.wall_seconds))?).filter(|rate| rate.is_finite())
     }
 
     /// Microseconds per unit.
@@ -239,46 +307,47 @@ fn measure(
     mut run: impl FnMut(Span, &mut Load) -> Result<(u64, Waited)>,
 ) -> Result<Measured> {
     let (_, warmed) = run(Span::Time(plan.warm_up), load)?;
-    let measuring = Measuring::begin(meter, load)?;
+    let measuring = Measuring::begin(meter, load.counts())?;
     let (rounds, waited) = match warmed {
         Waited::Done => run(plan.span, load)?,
         Waited::Stalled => (0, warmed),
     };
-    let mut measured = measuring.end(load, rounds)?;
+    let mut measured = measuring.end(load.counts(), rounds)?;
     measured.stalled = waited == Waited::Stalled;
     Ok(measured)
+}
+
+impl Measured {
+    /// Adds another wave of the same kind.
+    fn add_wave(&mut self, wave: &Self) {
+        self.units += wave.units;
+        self.rounds += wave.rounds;
+        self.cost += wave.cost;
+    }
 }
 
 /// A window that is being measured.
 struct Measuring<'a> {
     meter: &'a Meter,
     begin: Reading,
-    received: u64,
-    messages: u64,
-    posts: u64,
+    counts: Counts,
 }
 
 impl<'a> Measuring<'a> {
-    /// Begins now, while nothing is under way.
-    fn begin(meter: &'a Meter, load: &Load) -> Result<Self> {
-        Ok(Self {
-            meter,
-            received: load.received(),
-            messages: load.publisher().messages(),
-            posts: load.publisher().posts(),
-            begin: meter.read()?,
-        })
+    /// Begins now, when so much was counted.
+    fn begin(meter: &'a Meter, counts: Counts) -> Result<Self> {
+        Ok(Self { meter, counts, begin: meter.read()? })
     }
 
     /// Ends now, after `rounds` rounds.
-    fn end(self, load: &Load, rounds: u64) -> Result<Measured> {
+    fn end(self, counts: Counts, rounds: u64) -> Result<Measured> {
         let cost = self.meter.since(&self.begin)?;
         Ok(Measured {
             unit: Unit::Delivery,
-            units: load.received() - self.received,
+            units: counts.received - self.counts.received,
             rounds,
-            messages: load.publisher().messages() - self.messages,
-            posts: load.publisher().posts() - self.posts,
+            messages: counts.messages - self.counts.messages,
+            posts: counts.posts - self.counts.posts,
             cost,
             stalled: false,
             latency: None,

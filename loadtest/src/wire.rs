@@ -6,5 +6,6 @@ pub mod event_stream;
 pub mod frame;
 pub mod payload;
 pub mod publish_line;
+pub mod resp;
 pub mod response;
 pub mod subscribe;

@@ -3,8 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
+
+use umbel_loadtest::bench::redis::Redis;
 
 /// A comparison server, ended when it is dropped.
 struct Served {
@@ -13,12 +16,12 @@ struct Served {
 }
 
 impl Served {
-    fn start(name: &str) -> Self {
+    fn start(name: &str, flags: &[&str]) -> Self {
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = free.local_addr().unwrap();
         drop(free);
         let mut command = Command::new(env!("CARGO_BIN_EXE_umbel-loadtest"));
-        command.args(["serve", name, "--listen", &address.to_string()]);
+        command.args(["serve", name, "--listen", &address.to_string()]).args(flags);
         let running = Self { child: command.spawn().unwrap(), address };
         let deadline = Instant::now() + Duration::from_secs(10);
         while TcpStream::connect(address).is_err() {
@@ -43,15 +46,18 @@ impl Drop for Served {
 }
 
 fn run(flags: &str) -> Output {
+    call(&format!("run {flags}"))
+}
+
+fn call(flags: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_umbel-loadtest"));
-    let command = command.arg("run").args(flags.split_whitespace());
-    command.stdin(Stdio::null()).output().unwrap()
+    command.args(flags.split_whitespace()).stdin(Stdio::null()).output().unwrap()
 }
 
 #[test]
 fn a_run_prints_a_table_or_json() {
     for name in ["baseline", "naive"] {
-        let running = Served::start(name);
+        let running = Served::start(name, &[]);
         let flags = "fanout --subscribers 10 --at-hand 4 --rounds 5 --warm-up-seconds 0";
         let table = running.run(flags);
         let text = String::from_utf8_lossy(&table.stdout);
@@ -69,4 +75,49 @@ fn a_run_without_a_server_names_the_address() {
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success());
     assert!(error.contains("can't connect to 127.0.0.1:9"), "{error}");
+}
+
+#[test]
+fn messages_come_from_redis_under_any_prefix() {
+    let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join("redis-command-line.log");
+    let redis = Redis::start(&log).unwrap();
+    let url = redis.channels().url();
+    for name in ["baseline", "naive"] {
+        let running = Served::start(name, &["--redis", &url, "--prefix", "x:"]);
+        let flags = "fanout --subscribers 10 --rounds 5 --warm-up-seconds 0";
+        let clean = running.run(&format!("{flags} --publish-url {url}/ --prefix x:"));
+        assert!(clean.status.success(), "{}", String::from_utf8_lossy(&clean.stderr));
+        let other = running.run(&format!("{flags} --publish-url {url}"));
+        let error = String::from_utf8_lossy(&other.stderr);
+        assert!(!other.status.success() && error.contains("without subscribers"), "{error}");
+    }
+    let raw = run(&format!("subscribe-many --topics 100 --url {url}"));
+    let table = String::from_utf8_lossy(&raw.stdout);
+    assert!(raw.status.success() && table.contains("µs/subscription"), "{table}");
+}
+
+#[test]
+fn a_server_without_its_redis_does_not_start() {
+    for (flags, reason) in [
+        ("baseline --redis redis://127.0.0.1:9", "baseline can't connect to Redis at 127.0.0.1:9"),
+        ("naive --redis redis://127.0.0.1:9", "naive can't connect to Redis at 127.0.0.1:9"),
+        ("baseline --redis http://127.0.0.1:9", "doesn't begin with redis://"),
+        ("empty --redis redis://127.0.0.1:9", "needs no --redis"),
+    ] {
+        let output = call(&format!("serve {flags} --listen 127.0.0.1:0"));
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && error.contains(reason), "{error}");
+    }
+}
+
+#[test]
+fn a_bench_knows_which_cases_a_source_has() {
+    for (source, case, other) in
+        [("http", "throughput", "publish"), ("redis", "publish", "throughput")]
+    {
+        let output = call(&format!("bench --umbel /nonexistent --source {source} --cases {case}"));
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(error.contains(&format!("there is no case {case}")), "{error}");
+        assert!(error.contains(other), "{error}");
+    }
 }

@@ -2,73 +2,28 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::net::SocketAddr;
-use std::thread::JoinHandle;
+#[path = "running/server.rs"]
+mod server;
+
 use std::time::Duration;
 
-use umbel_loadtest::baseline::Baseline;
+use server::Running;
 use umbel_loadtest::load::Manner;
 use umbel_loadtest::load::pacing::Span;
 use umbel_loadtest::load::target::Target;
-use umbel_loadtest::naive::Naive;
-use umbel_loadtest::os::stop::Stop;
 use umbel_loadtest::scenario::fanout::Fanout;
 use umbel_loadtest::scenario::idle::Idle;
 use umbel_loadtest::scenario::latency::Latency;
+use umbel_loadtest::scenario::publish::Publish;
 use umbel_loadtest::scenario::storm::Storm;
+use umbel_loadtest::scenario::throughput::Throughput;
 use umbel_loadtest::scenario::unicast::Unicast;
 use umbel_loadtest::scenario::{Outcome, Plan, Scenario};
 use umbel_loadtest::wire::subscribe::Dialect;
 
-/// Ends the server when it is dropped.
-struct Running {
-    address: SocketAddr,
-    end: Option<Box<dyn FnOnce()>>,
-    thread: Option<JoinHandle<std::io::Result<()>>>,
-}
-
-impl Running {
-    fn baseline() -> Self {
-        let server = Baseline::bind(any_port()).unwrap();
-        let (address, stop) = (server.address().unwrap(), Stop::new().unwrap());
-        let watched = stop.clone();
-        Self {
-            address,
-            end: Some(Box::new(move || stop.raise())),
-            thread: Some(std::thread::spawn(move || server.run(&watched))),
-        }
-    }
-
-    fn naive() -> Self {
-        let server = Naive::bind(any_port()).unwrap();
-        let address = server.address().unwrap();
-        let (end, ended) = tokio::sync::oneshot::channel::<()>();
-        let stopped = async {
-            let _ = ended.await;
-        };
-        Self {
-            address,
-            end: Some(Box::new(move || drop(end))),
-            thread: Some(std::thread::spawn(move || server.run(stopped))),
-        }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.end.take().expect("taken here only")();
-        let thread = self.thread.take().expect("taken here only");
-        thread.join().unwrap().unwrap();
-    }
-}
-
-fn any_port() -> SocketAddr {
-    "127.0.0.1:0".parse().unwrap()
-}
-
 /// Runs `scenario` for `rounds` after one round of warm-up, against each server in each dialect.
 fn check(scenario: Scenario, rounds: u64, expect: impl Fn(&Outcome)) {
-    for server in [Running::baseline(), Running::naive()] {
+    for server in [Running::baseline(None).unwrap(), Running::naive(None).unwrap()] {
         for dialect in [Dialect::WebSocket, Dialect::Sse] {
             let plan = Plan {
                 manner: Manner {
@@ -147,4 +102,37 @@ fn a_storm_opens_all_sessions_of_each_wave() {
     check(Scenario::Storm(storm), 2, |outcome| {
         assert_eq!((outcome.measured.units, outcome.measured.rounds), (100, 2));
     });
+}
+
+#[test]
+fn as_much_as_can_be_delivered_is_under_way_and_comes() {
+    let throughput = Throughput { topics: 30, outstanding: 90 };
+    check(Scenario::Throughput(throughput), 20, |outcome| {
+        assert_eq!(outcome.measured.units, outcome.measured.messages);
+        assert!(outcome.measured.per_second().unwrap() > 0.0);
+        assert!(outcome.integrity.expected > outcome.measured.units);
+    });
+}
+
+#[test]
+fn publish_requests_are_answered_one_by_one() {
+    let server = Running::empty().unwrap();
+    let (connections, pipelined) = (4, 8);
+    let plan = Plan {
+        manner: Manner {
+            target: Target::of_server(server.address, Dialect::WebSocket),
+            payload_bytes: 128,
+            concurrency: 1,
+            patience: Duration::from_secs(5),
+        },
+        scenario: Scenario::Publish(Publish { connections, pipelined }),
+        span: Span::Rounds(10),
+        warm_up: Duration::ZERO,
+        server: None,
+    };
+    let outcome = plan.run().unwrap();
+    assert!(outcome.is_clean(), "{outcome:?}");
+    let under_way = (connections * pipelined) as u64;
+    assert!(outcome.measured.units >= 9 * under_way, "{outcome:?}");
+    assert!(outcome.integrity.expected >= 12 * under_way, "{outcome:?}");
 }

@@ -12,7 +12,8 @@ use crate::wire::{event_stream, frame};
 /// Where a subscriber stands.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
-    topic: usize,
+    /// The topic's number, in the order of their first subscribers.
+    pub(super) topic: usize,
     dialect: Dialect,
     index: usize,
 }
@@ -89,6 +90,12 @@ impl Topics {
         lane.subscribers.get(place.index).map(|slot| (*slot, place))
     }
 
+    /// All subscribers of topic `number`.
+    pub(super) fn subscribers(&self, number: usize) -> impl Iterator<Item = Slot> {
+        let topic = &self.by_number[number];
+        topic.websocket.subscribers.iter().chain(&topic.sse.subscribers).copied()
+    }
+
     /// Frames all lines of `body` for their topics; returns the result lines.
     pub(super) fn publish_all(&mut self, body: &[u8]) -> Result<&[u8], LineError> {
         self.results.clear();
@@ -100,7 +107,8 @@ impl Topics {
         Ok(&self.results)
     }
 
-    fn publish(&mut self, name: &[u8], text: &[u8]) {
+    /// Frames one message for its topic.
+    pub(super) fn publish(&mut self, name: &[u8], text: &[u8]) {
         let Some(number) = self.by_name.get(name) else {
             return;
         };

@@ -9,9 +9,10 @@ use serde::Serialize;
 use super::arm::{Arm, Sample};
 use super::case::{Case, Figure, Target};
 use super::machine::Machine;
+use super::redis::Redis;
 use super::spread::{Spread, Verdict};
 use super::table;
-use crate::cli::BenchArgs;
+use crate::cli::{BenchArgs, Source};
 
 /// A whole bench.
 #[derive(Debug, Serialize)]
@@ -20,11 +21,15 @@ pub struct Results {
     pub machine: Machine,
     /// The command, word by word.
     pub command: Vec<String>,
+    /// Where the servers had their messages from.
+    pub source: Source,
+    /// What Redis says of its version, if it was the source.
+    pub redis: Option<String>,
     /// Short windows: a first look.
     pub quick: bool,
     /// The servers' core.
     pub server_core: usize,
-    /// The load's core.
+    /// The load's core, and that of Redis.
     pub load_core: usize,
     /// The node's settings from the environment.
     pub node_env: Vec<(String, String)>,
@@ -49,6 +54,8 @@ pub struct CaseResult {
     pub compared_with: Arm,
     /// What the rounds say together; absent if there are none.
     pub summary: Option<Summary>,
+    /// Other figures of the rounds that count.
+    pub beside: Vec<Beside>,
     /// Why it ended early.
     pub error: Option<String>,
     /// Each round.
@@ -68,17 +75,25 @@ pub struct Round {
     pub naive: Option<Sample>,
 }
 
-/// Medians and quartiles over the rounds.
+/// Medians and quartiles of one figure, over the rounds.
 #[derive(Debug, Clone, Copy, Serialize)]
-pub struct Summary {
-    /// Of the node's figure.
+pub struct Sides {
+    /// Of the side that is judged.
     pub node: Spread,
-    /// Of the other's.
+    /// Of the other.
     pub against: Spread,
-    /// Of the naive server's.
+    /// Of the naive server.
     pub naive: Option<Spread>,
     /// Of the ratios of each round.
     pub ratio: Spread,
+}
+
+/// What the rounds say of the figure that is judged.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Summary {
+    /// The figure.
+    #[serde(flatten)]
+    pub sides: Sides,
     /// What the load's core did, per what the other server's core did.
     pub load: Option<f64>,
     /// Whether the target is met.
@@ -89,12 +104,24 @@ pub struct Summary {
     pub disturbed: usize,
 }
 
+/// A figure that explains the one that is judged, in the same rounds.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Beside {
+    /// Which.
+    pub figure: Figure,
+    /// What it is.
+    #[serde(flatten)]
+    pub sides: Sides,
+}
+
 impl Results {
     /// No cases yet.
     pub fn new(machine: Machine, args: &BenchArgs) -> Self {
         Self {
             machine,
             command: std::env::args().collect(),
+            source: args.source,
+            redis: (args.source == Source::Redis).then(Redis::version),
             quick: args.quick,
             server_core: args.server_core,
             load_core: args.load_core,
@@ -125,6 +152,7 @@ impl CaseResult {
             judged: case.node,
             compared_with: case.against,
             summary: None,
+            beside: Vec::new(),
             error: None,
             rounds: Vec::new(),
         }
@@ -135,46 +163,56 @@ impl CaseResult {
         self.error.is_some()
     }
 
-    /// Draws the sums over the rounds. Disturbed ones are left out; where all are, nothing is decided.
-    pub fn summarise(&mut self) {
-        let quiet: Vec<&Round> = self.rounds.iter().filter(|round| !round.disturbed()).collect();
-        let disturbed = self.rounds.len() - quiet.len();
-        let all = || summary(self.target, &self.rounds.iter().collect::<Vec<_>>());
-        let summary = summary(self.target, &quiet).or_else(|| {
-            let undecided = |summary| Summary { verdict: Verdict::Undecided, ..summary };
-            all().map(undecided)
+    /// Draws the sums over the rounds, of the figures `beside` too. Disturbed rounds are left out; where all are,
+    /// nothing is decided.
+    pub fn summarise(&mut self, beside: &[Figure]) {
+        let all: Vec<&Round> = self.rounds.iter().collect();
+        let quiet: Vec<&Round> = all.iter().copied().filter(|round| !round.disturbed()).collect();
+        let (disturbed, none_is_quiet) = (all.len() - quiet.len(), quiet.is_empty());
+        let counted = if none_is_quiet { all } else { quiet };
+        let beside = beside.iter().filter_map(|figure| {
+            let sides = Sides::of(&counted, |sample| figure.of(&sample.outcome).ok())?;
+            Some(Beside { figure: *figure, sides })
         });
-        self.summary = summary.map(|summary| Summary { disturbed, ..summary });
+        self.beside = beside.collect();
+        self.summary = summary(self.target, &counted).map(|summary| Summary {
+            disturbed,
+            verdict: if none_is_quiet { Verdict::Undecided } else { summary.verdict },
+            ..summary
+        });
     }
 }
 
 fn summary(target: Target, rounds: &[&Round]) -> Option<Summary> {
-    let of = |figure: fn(&Round) -> f64| Spread::of(rounds.iter().map(|round| figure(round)));
-    let (node, ratio) = (of(|round| round.node.value)?, of(Round::ratio)?);
-    let judged = match target {
-        Target::Ratio(_) => ratio,
-        Target::Absolute(_) => node,
-    };
-    let naive = rounds.iter().filter_map(|round| round.naive.as_ref());
+    let sides = Sides::of(rounds, |sample| Some(sample.value))?;
     let load = rounds.iter().filter_map(|round| round.against.load_share());
     Some(Summary {
-        node,
-        against: of(|round| round.against.value)?,
-        naive: Spread::of(naive.map(|sample| sample.value)),
-        ratio,
+        sides,
         load: Spread::of(load).map(|spread| spread.median),
-        verdict: Verdict::on(target, &judged),
+        verdict: Verdict::on(target, &sides),
         counted: rounds.len(),
         disturbed: 0,
     })
 }
 
-impl Round {
-    /// The node's figure as a multiple of the other's.
-    pub fn ratio(&self) -> f64 {
-        self.node.value / self.against.value
+impl Sides {
+    /// Of the rounds in which both sides have the figure.
+    fn of(rounds: &[&Round], figure: impl Fn(&Sample) -> Option<f64>) -> Option<Self> {
+        let pairs: Vec<(f64, f64)> = rounds
+            .iter()
+            .filter_map(|round| Some((figure(&round.node)?, figure(&round.against)?)))
+            .collect();
+        let naive = rounds.iter().filter_map(|round| figure(round.naive.as_ref()?));
+        Some(Self {
+            node: Spread::of(pairs.iter().map(|(node, _)| *node))?,
+            against: Spread::of(pairs.iter().map(|(_, against)| *against))?,
+            naive: Spread::of(naive),
+            ratio: Spread::of(pairs.iter().map(|(node, against)| node / against))?,
+        })
     }
+}
 
+impl Round {
     fn disturbed(&self) -> bool {
         self.node.disturbed || self.against.disturbed
     }
@@ -191,7 +229,7 @@ impl Sample {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::case;
+    use crate::bench::cases;
     use crate::cost::Cost;
     use crate::load::ledger::Integrity;
     use crate::scenario::{Measured, Outcome, Unit};
@@ -200,6 +238,7 @@ mod tests {
         let cost = Cost {
             wall_seconds: 2.0,
             server_process_seconds: Some(1.0),
+            server_waited_seconds: Some(0.0),
             server_core_seconds: Some(1.0),
             server_core_stolen_seconds: Some(0.0),
             load_thread_seconds: 0.5,
@@ -230,7 +269,7 @@ mod tests {
 
     /// The result of a case with these ratios, each with whether it was disturbed.
     fn result(ratios: &[(f64, bool)]) -> CaseResult {
-        let case = &case::select(&["fanout1".to_owned()], false).unwrap()[0];
+        let case = &cases::select(&["fanout1".to_owned()], false, Source::Http).unwrap()[0];
         let mut result = CaseResult::new(case);
         result.rounds.extend(ratios.iter().map(|(ratio, disturbed)| Round {
             node_first: true,
@@ -238,7 +277,7 @@ mod tests {
             against: sample(case.against, 2.0, false),
             naive: None,
         }));
-        result.summarise();
+        result.summarise(&[Figure::CoreShare]);
         result
     }
 
@@ -252,11 +291,21 @@ mod tests {
         let result = result(&[(1.0, false), (1.1, false), (9.0, true)]);
         let summary = result.summary.unwrap();
         assert_eq!((summary.counted, summary.disturbed, summary.verdict), (2, 1, Verdict::Reached));
-        assert!((summary.ratio.median - 1.05).abs() < 1e-9);
+        assert!((summary.sides.ratio.median - 1.05).abs() < 1e-9);
         assert_eq!(summary.load, Some(0.5));
-        let row = table::row(&result);
+        let rows = table::rows(&result);
+        let (row, beside) = rows.split_once('\n').unwrap();
         assert!(row.contains("| 2.10 (2.05–2.15) | baseline 2.00 (2.00–2.00) | 1.05 (1.02–1.08) | 1.15 | reached |"), "{row}");
         assert!(row.ends_with("| 2 of 3, the others disturbed |"), "{row}");
+        let expected =
+            "| share of the core | 0.5000 (0.5000–0.5000) | baseline 0.5000 (0.5000–0.5000) | 1.00";
+        assert!(beside.contains(expected), "{beside}");
+    }
+
+    #[test]
+    fn one_quiet_round_of_two_decides() {
+        let summary = result(&[(1.0, false), (9.0, true)]).summary.unwrap();
+        assert_eq!((summary.counted, summary.disturbed, summary.verdict), (1, 1, Verdict::Reached));
     }
 
     #[test]
@@ -264,13 +313,13 @@ mod tests {
         let result = result(&[(9.0, true), (1.0, true), (1.0, true)]);
         let summary = result.summary.unwrap();
         assert_eq!((summary.counted, summary.verdict), (3, Verdict::Undecided));
-        assert!(table::row(&result).ends_with("| 3, all disturbed |"));
+        assert!(table::rows(&result).contains("| 3, all disturbed |"));
     }
 
     #[test]
     fn a_case_that_failed_says_why() {
         let mut result = result(&[(1.0, false)]);
         result.error = Some("a|b".to_owned());
-        assert!(table::row(&result).contains("failed: a\\|b"));
+        assert!(table::rows(&result).contains("failed: a\\|b"));
     }
 }

@@ -1,7 +1,7 @@
 //! A server process that a measurement starts and ends.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
-use super::arm::Lab;
+use crate::channels::Channels;
 use crate::interrupt;
-use crate::os::cores::{self, Affinity};
+use crate::os::cores::Affinity;
 use crate::os::process::ends_within;
 
 /// Time that a server has to become ready.
@@ -48,25 +48,47 @@ enum Readiness {
     Accepts,
     /// `GET /readyz` at this address answers 200.
     Answers(SocketAddr),
+    /// `PING` is answered with `PONG`.
+    Pongs,
 }
 
 impl Program {
-    /// The node at `path`.
-    pub fn node(path: &Path, workers: usize, env: &[(String, String)]) -> Result<Self> {
+    /// The node at `path`, which has its messages from `channels` if those are given.
+    pub fn node(
+        path: &Path,
+        workers: usize,
+        env: &[(String, String)],
+        channels: Option<&Channels>,
+    ) -> Result<Self> {
         let (address, admin) = (free_port()?, free_port()?);
         let mut command = Command::new(path);
         command.args(["serve", "--listen", &address.to_string(), "--admin", &admin.to_string()]);
         command.args(["--workers", &workers.to_string()]);
+        if let Some(channels) = channels {
+            command.args(["--broker", &channels.url()]);
+        }
         command.envs(env.iter().map(|(name, value)| (name, value)));
         Ok(Self { command, address, readiness: Readiness::Answers(admin) })
     }
 
     /// One of this program's own servers.
-    pub fn comparison(name: &str) -> Result<Self> {
+    pub fn comparison(name: &str, channels: Option<&Channels>) -> Result<Self> {
         let address = free_port()?;
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["serve", name, "--listen", &address.to_string()]);
+        if let Some(channels) = channels {
+            command.args(["--redis", &channels.url(), "--prefix", &channels.prefix]);
+        }
         Ok(Self { command, address, readiness: Readiness::Accepts })
+    }
+
+    /// Redis, which keeps nothing.
+    pub(super) fn redis() -> Result<Self> {
+        let address = free_port()?;
+        let mut command = Command::new("redis-server");
+        command.args(["--bind", "127.0.0.1", "--port", &address.port().to_string()]);
+        command.args(["--save", "", "--appendonly", "no"]);
+        Ok(Self { command, address, readiness: Readiness::Pongs })
     }
 
     fn name(&self) -> String {
@@ -88,17 +110,20 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts `program` and waits until it is ready.
-    pub fn start(mut program: Program, placement: Placement, lab: &Lab) -> Result<Self> {
-        let log = lab.log();
-        let log = File::create(log).with_context(|| format!("can't write {}", log.display()))?;
-        program.command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    /// Starts `program` on the cores to which `place` moves the calling thread, and waits until it is ready. What it
+    /// has to say goes to `log`.
+    pub fn start(
+        mut program: Program,
+        log: &Path,
+        place: impl FnOnce() -> io::Result<()>,
+    ) -> Result<Self> {
+        let file = File::create(log).with_context(|| format!("can't write {}", log.display()))?;
+        program.command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         let mut server =
-            Self { child: spawn(&mut program.command, placement, lab)?, address: program.address };
+            Self { child: spawn(&mut program.command, place)?, address: program.address };
         let started = server.wait_until_ready(program.readiness);
-        started.with_context(|| {
-            format!("{} (its output is in {})", program.name(), lab.log().display())
-        })?;
+        started
+            .with_context(|| format!("{} (its output is in {})", program.name(), log.display()))?;
         Ok(server)
     }
 
@@ -142,15 +167,12 @@ impl Drop for Server {
     }
 }
 
-/// Starts `command` on the cores of `placement`, which it inherits from the calling thread.
-fn spawn(command: &mut Command, placement: Placement, lab: &Lab) -> Result<Child> {
-    let load = Affinity::of_this_thread()?;
-    match placement {
-        Placement::Pinned => cores::pin_to(lab.server_core())?,
-        Placement::Free => lab.everywhere().restore()?,
-    }
+/// Starts `command` on the cores to which `place` moves the calling thread, which returns to its own.
+fn spawn(command: &mut Command, place: impl FnOnce() -> io::Result<()>) -> Result<Child> {
+    let own = Affinity::of_this_thread()?;
+    place()?;
     let child = command.spawn();
-    load.restore()?;
+    own.restore()?;
     let program = command.get_program().display();
     child.with_context(|| format!("can't start {program}"))
 }
@@ -160,12 +182,22 @@ impl Readiness {
         match self {
             Self::Accepts => TcpStream::connect_timeout(&address, LOOK).is_ok(),
             Self::Answers(admin) => answers(admin).unwrap_or(false),
+            Self::Pongs => pongs(address).unwrap_or(false),
         }
     }
 }
 
+fn pongs(address: SocketAddr) -> io::Result<bool> {
+    let mut stream = TcpStream::connect_timeout(&address, LOOK)?;
+    stream.set_read_timeout(Some(ANSWER))?;
+    stream.write_all(b"PING\r\n")?;
+    let mut answer = [0; 7];
+    stream.read_exact(&mut answer)?;
+    Ok(answer == *b"+PONG\r\n")
+}
+
 /// Whether `GET /readyz` is answered with 200.
-fn answers(admin: SocketAddr) -> std::io::Result<bool> {
+fn answers(admin: SocketAddr) -> io::Result<bool> {
     let mut stream = TcpStream::connect_timeout(&admin, LOOK)?;
     stream.set_read_timeout(Some(ANSWER))?;
     write!(stream, "GET /readyz HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n")?;
@@ -212,8 +244,15 @@ mod tests {
         {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
             let address = listener.local_addr().unwrap();
-            let admin = std::thread::spawn(move || -> std::io::Result<()> {
+            let admin = std::thread::spawn(move || -> io::Result<()> {
                 let (mut stream, _) = listener.accept()?;
+                // A connection that is closed with unread bytes is reset, and the answer may be lost.
+                let mut request = Vec::new();
+                while !request.ends_with(b"\r\n\r\n") {
+                    let mut byte = [0];
+                    stream.read_exact(&mut byte)?;
+                    request.extend(byte);
+                }
                 stream.write_all(answer.as_bytes())
             });
             assert_eq!(Readiness::Answers(address).is_reached(address), ready, "{answer}");

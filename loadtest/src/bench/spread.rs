@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::case::Target;
+use super::results::Sides;
 
 /// The middle of some figures and how far they spread.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -51,12 +52,30 @@ fn at(sorted: &[f64], quarters: usize) -> Option<f64> {
 }
 
 impl Verdict {
-    /// On a target, given the spread of the ratio or of the figure itself.
-    pub fn on(target: Target, spread: &Spread) -> Self {
-        let (Target::Ratio(limit) | Target::Absolute(limit)) = target;
+    /// On a target, given the figure and the ratio.
+    pub fn on(target: Target, sides: &Sides) -> Self {
+        match target {
+            Target::Ratio(limit) => Self::on_most(limit, &sides.ratio),
+            Target::Absolute(limit) => Self::on_most(limit, &sides.node),
+            Target::RatioAtLeast(limit) => Self::on_least(limit, &sides.ratio),
+            Target::AtLeast(limit) => Self::on_least(limit, &sides.node),
+        }
+    }
+
+    fn on_most(limit: f64, spread: &Spread) -> Self {
         if spread.median <= limit {
             Self::Reached
         } else if spread.lower_quartile > limit {
+            Self::Missed
+        } else {
+            Self::Undecided
+        }
+    }
+
+    fn on_least(limit: f64, spread: &Spread) -> Self {
+        if spread.median >= limit {
+            Self::Reached
+        } else if spread.upper_quartile < limit {
             Self::Missed
         } else {
             Self::Undecided
@@ -82,13 +101,22 @@ mod tests {
 
     #[test]
     fn a_verdict_needs_agreement() {
-        let verdict = |figures: &[f64]| {
-            let spread = Spread::of(figures.iter().copied()).unwrap();
-            Verdict::on(Target::Ratio(1.5), &spread)
+        let verdict = |target: Target, figures: &[f64]| {
+            let ratio = Spread::of(figures.iter().copied()).unwrap();
+            let node = Spread::of(figures.iter().map(|figure| figure * 10.0)).unwrap();
+            Verdict::on(target, &Sides { node, against: ratio, naive: None, ratio })
         };
-        assert_eq!(verdict(&[1.0, 1.4, 9.0]), Verdict::Reached);
-        assert_eq!(verdict(&[1.5, 1.5, 1.5]), Verdict::Reached);
-        assert_eq!(verdict(&[1.6, 1.7, 1.8]), Verdict::Missed);
-        assert_eq!(verdict(&[1.0, 1.6, 1.8]), Verdict::Undecided);
+        for target in [Target::Ratio(1.5), Target::Absolute(15.0)] {
+            assert_eq!(verdict(target, &[1.0, 1.4, 9.0]), Verdict::Reached);
+            assert_eq!(verdict(target, &[1.5, 1.5, 1.5]), Verdict::Reached);
+            assert_eq!(verdict(target, &[1.6, 1.7, 1.8]), Verdict::Missed);
+            assert_eq!(verdict(target, &[1.0, 1.6, 1.8]), Verdict::Undecided);
+        }
+        for target in [Target::RatioAtLeast(1.5), Target::AtLeast(15.0)] {
+            assert_eq!(verdict(target, &[0.1, 1.6, 1.7]), Verdict::Reached);
+            assert_eq!(verdict(target, &[1.5, 1.5, 1.5]), Verdict::Reached);
+            assert_eq!(verdict(target, &[1.2, 1.3, 1.4]), Verdict::Missed);
+            assert_eq!(verdict(target, &[1.2, 1.4, 2.0]), Verdict::Undecided);
+        }
     }
 }

@@ -2,7 +2,8 @@
 
 use super::arm::Subject;
 use super::case::{Figure, Target};
-use super::results::{CaseResult, Results, Summary};
+
+use super::results::{Beside, CaseResult, Results, Sides, Summary};
 use super::spread::{Spread, Verdict};
 
 /// The head of the table.
@@ -16,15 +17,17 @@ pub fn preface(results: &Results) -> String {
     let length =
         if results.quick { "quick: short windows, few rounds, a first look only" } else { "full" };
     format!(
-        "# Node against baseline\n\n\
+        "# Node against baseline{on}\n\n\
          - Date: {date}, commit {commit}; node: {node}; load test {loadtest}\n\
          - Machine: {name}, {cpu}, {cores} cores, {memory} MiB, Linux {kernel}, TCP {tcp}\n\
          - Run: {length}; server on core {server}, load on core {load}\n\
+         - Source: {source}\n\
          - Command: `{command}`\n\n\
-         All three servers take their messages by the same HTTP POST with one JSON object per line, and all are measured \
-         by the same load. Figures are medians, with quartiles in parentheses; a ratio is the median of the ratios of each \
-         round. Core: time in which the server's core wasn't idle, softirq included, which on loopback has the \
-         receivers' TCP input too. Load: what the load's core did, per what the other server's did.\n",
+         All three servers take their messages in the same way, and all are measured by the same load. Figures are \
+         medians, with quartiles in parentheses; a ratio is the median of the ratios of each round. Core: time in which \
+         the server's core wasn't idle, softirq included, which on loopback has the receivers' TCP input too. Load: what \
+         the load's core did, per what the other server's did.\n",
+        on = results.redis.as_ref().map_or("", |_| ", from Redis"),
         date = machine.date,
         commit = machine.commit,
         node = machine.node,
@@ -37,18 +40,30 @@ pub fn preface(results: &Results) -> String {
         tcp = machine.congestion_control,
         server = results.server_core,
         load = results.load_core,
+        source = source(results),
         command = results.command.join(" "),
     )
 }
 
+fn source(results: &Results) -> String {
+    match &results.redis {
+        None => "HTTP POST to the server, one JSON object per line".to_owned(),
+        Some(version) => format!(
+            "PUBLISH on Redis {version}, pipelined, all messages at hand in one write; redis-server is private and new for \
+             each measurement, on core {} beside the load, so that nothing of it is in the server's core",
+            results.load_core
+        ),
+    }
+}
+
 /// The whole page.
 pub fn page(results: &Results) -> String {
-    let rows: Vec<String> = results.cases.iter().map(row).collect();
+    let rows: Vec<String> = results.cases.iter().map(rows).collect();
     format!("{}\n{HEAD}\n{}\n", preface(results), rows.join("\n"))
 }
 
-/// The line of one case.
-pub fn row(result: &CaseResult) -> String {
+/// The lines of one case: that which is judged, and what explains it.
+pub fn rows(result: &CaseResult) -> String {
     let title = format!("{} (`{}`)", result.title, result.name);
     let figures = match (&result.summary, &result.error) {
         (Some(summary), None) => summed(result, summary),
@@ -57,29 +72,43 @@ pub fn row(result: &CaseResult) -> String {
             format!("| | | | {} | failed: {error} | | |", target(result.target))
         }
     };
-    format!("| {title} | {} {figures}", result.figure.unit())
+    let first = format!("| {title} | {} {figures}", result.figure.unit());
+    let beside = result.beside.iter().map(|beside| explained(result, beside));
+    std::iter::once(first).chain(beside).collect::<Vec<_>>().join("\n")
 }
 
 fn summed(result: &CaseResult, summary: &Summary) -> String {
-    let show = |spread: &Spread| with_quartiles(spread, decimals(result.figure, spread.median));
-    let ratio = with_quartiles(&summary.ratio, 2);
+    format!(
+        "{sides} | {target} | {verdict} | {naive} | {load} | {rounds} |",
+        sides = compared(result, result.figure, &summary.sides),
+        target = target(result.target),
+        verdict = summary.verdict.word(),
+        naive = naive(result.figure, &summary.sides),
+        load = summary.load.map_or(String::new(), |load| plain(load, 2)),
+        rounds = rounds(result, summary),
+    )
+}
+
+fn explained(result: &CaseResult, beside: &Beside) -> String {
+    let Beside { figure, sides } = beside;
+    let (compared, naive) = (compared(result, *figure, sides), naive(*figure, sides));
+    format!("| the same (`{}`) | {} {compared} | | | {naive} | | |", result.name, figure.unit())
+}
+
+/// Both sides and their ratio.
+fn compared(result: &CaseResult, figure: Figure, sides: &Sides) -> String {
+    let show = |spread: &Spread| with_quartiles(spread, decimals(figure, spread.median));
     let other = match result.compared_with.subject {
         Subject::Baseline => "baseline".to_owned(),
         _ => result.compared_with.to_string(),
     };
-    format!(
-        "| {node} | {other} {against} | {ratio} | {target} | {verdict} | {naive} | {load} | {rounds} |",
-        node = show(&summary.node),
-        against = show(&summary.against),
-        target = target(result.target),
-        verdict = summary.verdict.word(),
-        naive = summary.naive.as_ref().map_or(String::new(), |naive| plain(
-            naive.median,
-            decimals(result.figure, naive.median)
-        )),
-        load = summary.load.map_or(String::new(), |load| plain(load, 2)),
-        rounds = rounds(result, summary),
-    )
+    let (node, against) = (show(&sides.node), show(&sides.against));
+    format!("| {node} | {other} {against} | {}", with_quartiles(&sides.ratio, 2))
+}
+
+fn naive(figure: Figure, sides: &Sides) -> String {
+    let median = sides.naive.as_ref().map(|naive| naive.median);
+    median.map_or(String::new(), |median| plain(median, decimals(figure, median)))
 }
 
 /// How many rounds count, and how many don't.
@@ -106,13 +135,18 @@ fn target(target: Target) -> String {
     match target {
         Target::Ratio(ratio) => format!("{ratio:.2}"),
         Target::Absolute(most) => format!("{most:.0}"),
+        Target::RatioAtLeast(ratio) => format!("≥ {ratio:.2}"),
+        Target::AtLeast(least) => format!("≥ {least:.0}"),
     }
 }
 
 /// Three significant digits or so.
 fn decimals(figure: Figure, value: f64) -> usize {
     match figure {
-        Figure::LatencyP99 | Figure::RssPerSession => 0,
+        Figure::LatencyP99
+        | Figure::RssPerSession
+        | Figure::MessagesPerSecond
+        | Figure::RequestsPerSecond => 0,
         _ if value < 1.0 => 4,
         _ => 2,
     }

@@ -1,6 +1,7 @@
-//! Run time of threads, in nanoseconds, from `schedstat`.
+//! Times of threads, in nanoseconds, from `schedstat`.
 //!
-//! Its first field is the time for which the scheduler had the thread on a core. A kernel that doesn't account
+//! Its first field is the time for which the scheduler had the thread on a core, the second that for which the thread
+//! wanted one and had none. A kernel that doesn't account
 //! interrupts apart (`CONFIG_IRQ_TIME_ACCOUNTING` off) leaves in it what softirqs did meanwhile. It is brought
 //! up to date when the thread leaves the core, and at each timer tick.
 
@@ -11,14 +12,25 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rustix::time::{ClockId, clock_gettime};
 
-/// CPU time of all present threads of a process; what ended threads used isn't known.
-pub fn of_process(pid: u32) -> Result<Duration> {
+/// Times of all threads of a process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ThreadTimes {
+    /// On a core.
+    pub run: Duration,
+    /// Ready to run, without a core.
+    pub waited: Duration,
+}
+
+/// The times of all present threads of a process; those of ended threads aren't known.
+pub fn of_process(pid: u32) -> Result<ThreadTimes> {
     let tasks = format!("/proc/{pid}/task");
     let threads = fs::read_dir(&tasks).with_context(|| format!("process {pid} has no {tasks}"))?;
-    let mut sum = Duration::ZERO;
+    let mut sum = ThreadTimes::default();
     for thread in threads {
         // A thread may end between the listing and the reading.
-        sum += read(&thread?.path().join("schedstat")).unwrap_or_default();
+        let times = read(&thread?.path().join("schedstat")).unwrap_or_default();
+        sum.run += times.run;
+        sum.waited += times.waited;
     }
     Ok(sum)
 }
@@ -30,15 +42,16 @@ pub fn of_this_thread() -> Duration {
     Duration::from_secs(time.tv_sec.unsigned_abs()) + Duration::from_nanos(nanos)
 }
 
-fn read(path: &Path) -> Result<Duration> {
+fn read(path: &Path) -> Result<ThreadTimes> {
     let text =
         fs::read_to_string(path).with_context(|| format!("can't read {}", path.display()))?;
-    parse(&text).with_context(|| format!("{} doesn't begin with a number", path.display()))
+    parse(&text).with_context(|| format!("{} doesn't begin with two numbers", path.display()))
 }
 
-fn parse(schedstat: &str) -> Option<Duration> {
-    let run = schedstat.split_ascii_whitespace().next()?;
-    Some(Duration::from_nanos(run.parse().ok()?))
+fn parse(schedstat: &str) -> Option<ThreadTimes> {
+    let mut nanos = schedstat.split_ascii_whitespace().map(|field| field.parse().ok());
+    let (run, waited) = (nanos.next()??, nanos.next()??);
+    Some(ThreadTimes { run: Duration::from_nanos(run), waited: Duration::from_nanos(waited) })
 }
 
 #[cfg(test)]
@@ -46,8 +59,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_field_is_the_run_time() {
-        assert_eq!(parse("1234 99 2\n"), Some(Duration::from_nanos(1234)));
+    fn the_first_fields_are_running_and_waiting() {
+        let times = |run, waited| {
+            let (run, waited) = (Duration::from_nanos(run), Duration::from_nanos(waited));
+            Some(ThreadTimes { run, waited })
+        };
+        assert_eq!(parse("1234 99 2\n"), times(1234, 99));
+        assert_eq!(parse("1234"), None);
         assert_eq!(parse(""), None);
     }
 

@@ -36,6 +36,24 @@ impl Observer for AllReceived {
     }
 }
 
+/// Counts all receipts.
+#[derive(Debug, Default)]
+pub struct Received(u64);
+
+impl Received {
+    /// How many there were.
+    pub fn count(&self) -> u64 {
+        self.0
+    }
+}
+
+impl Observer for Received {
+    #[inline]
+    fn received(&mut self, _session: usize, _sequence: u64, _payload: &[u8]) {
+        self.0 += 1;
+    }
+}
+
 /// Which topics have no message under way, where each session has a topic of its own.
 #[derive(Debug)]
 pub struct FreeTopics {

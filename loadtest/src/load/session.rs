@@ -239,7 +239,7 @@ impl Check {
             match frame.opcode {
                 frame::TEXT | frame::BINARY => self.take_message(track, frame.payload, tell),
                 frame::PING => {
-                    frame::write_client_control(&mut self.pongs, frame::PONG, frame.payload);
+                    frame::write_client(&mut self.pongs, frame::PONG, frame.payload);
                 }
                 frame::CLOSE => return Err(Closed::with(frame.payload).into()),
                 _ => {}

@@ -1,14 +1,18 @@
 //! What is loaded: where sessions subscribe and where messages are published.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::fmt;
+use std::net::SocketAddr;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 
+use crate::channels::Channels;
+use crate::os::address::resolve;
 use crate::wire::subscribe::Dialect;
 
 const TOPIC: &str = "{topic}";
 const DEFAULT_SUBSCRIBE: &str = "/topics/{topic}";
 const DEFAULT_PUBLISH: &str = "/publish";
+const HTTP_PORT: u16 = 80;
 
 /// A server's subscribe URL and publish URL, resolved.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,8 +21,17 @@ pub struct Target {
     pub dialect: Dialect,
     /// Where sessions connect.
     pub subscribe: Place,
-    /// Where messages are posted.
-    pub publish: Place,
+    /// Where messages are published.
+    pub publish: Feed,
+}
+
+/// Where messages are published, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Feed {
+    /// Posted.
+    Http(Place),
+    /// Published on Redis, from which the server has them.
+    Redis(Channels),
 }
 
 /// A resolved URL.
@@ -34,8 +47,8 @@ pub struct Place {
 
 impl Target {
     /// `url` is `ws://…` or `http://…`; without a path it is `/topics/{topic}`. `publish` is by default
-    /// `/publish` on the same host.
-    pub fn new(url: &str, publish: Option<&str>) -> Result<Self> {
+    /// `/publish` on the same host, and may be `redis://…` with channels that begin with `prefix`.
+    pub fn new(url: &str, publish: Option<&str>, prefix: &str) -> Result<Self> {
         let (dialect, rest) = match url.split_once("://") {
             Some(("ws", rest)) => (Dialect::WebSocket, rest),
             Some(("http", rest)) => (Dialect::Sse, rest),
@@ -43,23 +56,24 @@ impl Target {
         };
         let subscribe = Place::new(rest, DEFAULT_SUBSCRIBE)?;
         let publish = match publish {
-            None => Place { path: DEFAULT_PUBLISH.to_owned(), ..subscribe.clone() },
-            Some(url) => {
-                let rest = url.strip_prefix("http://");
-                Place::new(
-                    rest.with_context(|| format!("publish URL {url} doesn't begin with http://"))?,
-                    DEFAULT_PUBLISH,
-                )?
-            }
+            None => Feed::Http(Place { path: DEFAULT_PUBLISH.to_owned(), ..subscribe.clone() }),
+            Some(url) => Feed::new(url, prefix)?,
         };
         Ok(Self { dialect, subscribe, publish })
     }
 
-    /// The same server, spoken to in another dialect, at the default paths.
+    /// A server at the default paths, which takes its messages by HTTP.
     pub fn of_server(address: SocketAddr, dialect: Dialect) -> Self {
         let place =
             |path: &str| Place { address, host: address.to_string(), path: path.to_owned() };
-        Self { dialect, subscribe: place(DEFAULT_SUBSCRIBE), publish: place(DEFAULT_PUBLISH) }
+        let publish = Feed::Http(place(DEFAULT_PUBLISH));
+        Self { dialect, subscribe: place(DEFAULT_SUBSCRIBE), publish }
+    }
+
+    /// The same server, which takes its messages from Redis.
+    #[must_use]
+    pub fn fed_by(self, channels: Channels) -> Self {
+        Self { publish: Feed::Redis(channels), ..self }
     }
 
     /// Whether sessions can subscribe to different topics.
@@ -78,22 +92,44 @@ impl Target {
     }
 }
 
+impl Feed {
+    fn new(url: &str, prefix: &str) -> Result<Self> {
+        match url.split_once("://") {
+            Some(("http", rest)) => Ok(Self::Http(Place::new(rest, DEFAULT_PUBLISH)?)),
+            Some(("redis", _)) => Ok(Self::Redis(Channels::new(url, prefix)?)),
+            _ => bail!("publish URL {url} begins neither with http:// nor with redis://"),
+        }
+    }
+
+    /// Where to connect to.
+    pub fn address(&self) -> SocketAddr {
+        match self {
+            Self::Http(place) => place.address,
+            Self::Redis(channels) => channels.address,
+        }
+    }
+}
+
+impl fmt::Display for Feed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Http(place) => write!(f, "{}", place.address),
+            Self::Redis(channels) => write!(f, "{channels}"),
+        }
+    }
+}
+
 impl Place {
     fn new(rest: &str, default_path: &str) -> Result<Self> {
         let at = rest.find('/').unwrap_or(rest.len());
         let (host, path) = rest.split_at(at);
         let path = if path.len() <= 1 { default_path } else { path };
-        Ok(Self { address: resolve(host)?, host: host.to_owned(), path: path.to_owned() })
+        Ok(Self {
+            address: resolve(host, HTTP_PORT)?,
+            host: host.to_owned(),
+            path: path.to_owned(),
+        })
     }
-}
-
-/// The first address of `host`, port 80 by default; IPv4 first, because its loopback has many addresses.
-fn resolve(host: &str) -> Result<SocketAddr> {
-    let with_port = host.to_socket_addrs().or_else(|_| format!("{host}:80").to_socket_addrs());
-    let mut addresses: Vec<_> =
-        with_port.with_context(|| format!("host {host} can't be resolved"))?.collect();
-    addresses.sort_by_key(SocketAddr::is_ipv6);
-    addresses.first().copied().with_context(|| format!("host {host} has no address"))
 }
 
 /// Name of topic `number`.
@@ -104,36 +140,48 @@ pub fn topic_name(number: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::channels::PREFIX;
+
+    fn target(url: &str, publish: Option<&str>) -> Result<Target> {
+        Target::new(url, publish, PREFIX)
+    }
 
     #[test]
     fn scheme_chooses_the_dialect_and_paths_have_defaults() {
-        let target = Target::new("ws://127.0.0.1:8080", None).unwrap();
-        assert_eq!(
-            target,
-            Target::of_server("127.0.0.1:8080".parse().unwrap(), Dialect::WebSocket)
-        );
-        assert_eq!(Target::new("http://127.0.0.1:8080/", None).unwrap().dialect, Dialect::Sse);
-        assert_eq!(target.path_of("bench.7"), "/topics/bench.7");
+        let address = "127.0.0.1:8080".parse().unwrap();
+        let websocket = target("ws://127.0.0.1:8080", None).unwrap();
+        assert_eq!(websocket, Target::of_server(address, Dialect::WebSocket));
+        assert_eq!(target("http://127.0.0.1:8080/", None).unwrap().dialect, Dialect::Sse);
+        assert_eq!(websocket.path_of("bench.7"), "/topics/bench.7");
     }
 
     #[test]
     fn any_path_and_another_publish_url_are_taken() {
-        let target =
-            Target::new("ws://127.0.0.1:1/a?t={topic}", Some("http://127.0.0.1:2/b")).unwrap();
-        assert_eq!(target.path_of("x"), "/a?t=x");
-        assert_eq!((target.publish.address.port(), target.publish.path.as_str()), (2, "/b"));
-        assert!(target.check_topics(10).is_ok());
-        let fixed = Target::new("ws://127.0.0.1/a", None).unwrap();
+        let other = target("ws://127.0.0.1:1/a?t={topic}", Some("http://127.0.0.1:2/b")).unwrap();
+        assert_eq!(other.path_of("x"), "/a?t=x");
+        let Feed::Http(place) = &other.publish else { panic!("{other:?}") };
+        assert_eq!((place.address.port(), place.path.as_str()), (2, "/b"));
+        assert!(other.check_topics(10).is_ok());
+        let fixed = target("ws://127.0.0.1/a", None).unwrap();
         assert_eq!(fixed.subscribe.address.port(), 80);
         assert!(fixed.check_topics(1).is_ok());
         assert!(fixed.check_topics(2).unwrap_err().to_string().contains("/a has no {topic}"));
     }
 
     #[test]
+    fn messages_may_be_published_on_redis() {
+        let fed = Target::new("ws://127.0.0.1:1", Some("redis://127.0.0.1:2/"), "x:").unwrap();
+        let channels = Channels { address: "127.0.0.1:2".parse().unwrap(), prefix: "x:".into() };
+        assert_eq!(fed.publish.to_string(), "Redis at 127.0.0.1:2");
+        let same = Target::of_server("127.0.0.1:1".parse().unwrap(), Dialect::WebSocket);
+        assert_eq!(fed, same.fed_by(channels));
+    }
+
+    #[test]
     fn what_is_no_url_is_named() {
         for url in ["wss://127.0.0.1", "127.0.0.1:80"] {
-            assert!(Target::new(url, None).unwrap_err().to_string().contains(url));
+            assert!(target(url, None).unwrap_err().to_string().contains(url));
         }
-        assert!(Target::new("ws://127.0.0.1", Some("ftp://x")).is_err());
+        assert!(target("ws://127.0.0.1", Some("ftp://x")).is_err());
     }
 }

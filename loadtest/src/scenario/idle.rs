@@ -38,12 +38,12 @@ impl Idle {
     /// Opens the sessions, lets the server settle, and reads.
     pub(super) fn run(&self, meter: &Meter, load: &mut Load) -> Result<Measured> {
         let needs = "the idle scenario reads the server's memory and needs --pid";
-        let measuring = Measuring::begin(meter, load)?;
+        let measuring = Measuring::begin(meter, load.counts())?;
         let before = meter.holding()?.context(needs)?;
         load.open(self.sessions, |_| 0)?;
         load.wait_for(Instant::now() + self.settle, &mut Deaf)?;
         let after = meter.holding()?.context(needs)?;
-        let mut measured = measuring.end(load, 1)?;
+        let mut measured = measuring.end(load.counts(), 1)?;
         measured.unit = Unit::Connect;
         measured.units = self.sessions as u64;
         measured.growth = Some(Growth::between(&before, &after, self.sessions));

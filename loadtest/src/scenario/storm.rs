@@ -39,20 +39,12 @@ impl Storm {
     }
 
     fn wave(self, meter: &Meter, load: &mut Load) -> Result<Measured> {
-        let measuring = Measuring::begin(meter, load)?;
+        let measuring = Measuring::begin(meter, load.counts())?;
         load.open(self.sessions, |_| 0)?;
-        let mut measured = measuring.end(load, 1)?;
+        let mut measured = measuring.end(load.counts(), 1)?;
         measured.unit = Unit::Connect;
         measured.units = self.sessions as u64;
         load.close();
         Ok(measured)
-    }
-}
-
-impl Measured {
-    fn add_wave(&mut self, wave: &Self) {
-        self.units += wave.units;
-        self.rounds += wave.rounds;
-        self.cost += wave.cost;
     }
 }

@@ -120,8 +120,8 @@ pub fn write_text(out: &mut Vec<u8>, payload: &[u8]) {
     out.extend_from_slice(payload);
 }
 
-/// Appends a client's control frame; the mask is zero, which masks nothing.
-pub fn write_client_control(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
+/// Appends a client's frame; the mask is zero, which masks nothing.
+pub fn write_client(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
     write_header(out, FIN | opcode, MASKED, payload.len());
     out.extend_from_slice(&[0; 4]);
     out.extend_from_slice(payload);
@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn a_clients_control_frame_is_masked_with_zeros() {
         let mut out = Vec::new();
-        write_client_control(&mut out, PONG, b"hi");
+        write_client(&mut out, PONG, b"hi");
         assert_eq!(out, [0x8A, 0x82, 0, 0, 0, 0, b'h', b'i']);
     }
 

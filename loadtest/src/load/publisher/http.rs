@@ -1,0 +1,114 @@
+//! Publishing by `POST` with one JSON object per line.
+
+use std::borrow::Cow;
+
+use anyhow::{Result, bail};
+use memchr::memmem;
+
+use crate::load::target::Place;
+use crate::wire::chunked::Dechunker;
+use crate::wire::response::{self, BodyLength, Head};
+
+/// So many bytes of an answer are quoted when it is a refusal.
+const QUOTED: usize = 200;
+
+/// The requests to one place.
+#[derive(Debug)]
+pub(super) struct Post {
+    /// The request up to the value of its last header, the content's length.
+    head: String,
+}
+
+impl Post {
+    pub(super) fn new(place: &Place) -> Self {
+        let Place { path, host, .. } = place;
+        Self {
+            head: format!(
+                "POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/x-ndjson\r\nContent-Length: "
+            ),
+        }
+    }
+
+    /// Appends the request whose body is `lines`, which are taken.
+    pub(super) fn write(&self, out: &mut Vec<u8>, lines: &mut Vec<u8>) {
+        out.extend_from_slice(self.head.as_bytes());
+        out.extend_from_slice(format!("{}\r\n\r\n", lines.len()).as_bytes());
+        out.append(lines);
+    }
+}
+
+/// Length of the answer at the beginning of `bytes`, which must be a good one, or `None` while it is cut. There is
+/// nothing behind it, since at most one request is under way.
+pub(super) fn take_answer(bytes: &[u8]) -> Result<Option<usize>> {
+    let Some(head) = response::parse(bytes)? else {
+        return Ok(None);
+    };
+    let Some(body) = body_of(&head, bytes)? else {
+        return Ok(None);
+    };
+    check(head.status, &body)?;
+    Ok(Some(bytes.len()))
+}
+
+/// The body of a whole answer, or `None` while it is cut.
+fn body_of<'a>(head: &Head, answer: &'a [u8]) -> Result<Option<Cow<'a, [u8]>>> {
+    match head.body {
+        BodyLength::Fixed(length) => {
+            Ok(answer.get(head.taken..head.taken + length).map(Into::into))
+        }
+        BodyLength::Chunked => {
+            let (mut dechunker, mut body) = (Dechunker::default(), answer[head.taken..].to_vec());
+            let length = dechunker.decode(&mut body)?;
+            body.truncate(length);
+            Ok(dechunker.finished().then_some(body.into()))
+        }
+        BodyLength::UntilClose => bail!("server's answer to a publish request has no length"),
+    }
+}
+
+/// A message that isn't taken would look like a lost one.
+fn check(status: u16, body: &[u8]) -> Result<()> {
+    let error = memmem::find(body, b"\"error\":");
+    if status == 200 && error.is_none() {
+        return Ok(());
+    }
+    let start = error.map_or(0, |at| memchr::memrchr(b'\n', &body[..at]).map_or(0, |end| end + 1));
+    let end = body.len().min(start + QUOTED);
+    let quoted = String::from_utf8_lossy(&body[start..end]);
+    bail!(
+        "server refused messages with status {status}: {}",
+        quoted.lines().next().unwrap_or("no reason given")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(answer: &str) -> Result<Option<String>> {
+        let head = response::parse(answer.as_bytes())?.unwrap();
+        let body = body_of(&head, answer.as_bytes())?;
+        Ok(body.map(|body| String::from_utf8_lossy(&body).into_owned()))
+    }
+
+    #[test]
+    fn an_answer_is_whole_when_its_length_is_there() {
+        let fixed = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n";
+        let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n";
+        assert_eq!(taken(&format!("{fixed}ab")).unwrap(), None);
+        assert_eq!(taken(&format!("{fixed}abc")).unwrap().as_deref(), Some("abc"));
+        assert_eq!(taken(chunked).unwrap(), None);
+        assert_eq!(taken(&format!("{chunked}0\r\n\r\n")).unwrap().as_deref(), Some("abc"));
+        assert!(taken("HTTP/1.1 200 OK\r\n\r\nabc").is_err());
+    }
+
+    #[test]
+    fn a_refused_line_is_quoted() {
+        assert!(check(200, b"{\"topic\":\"a\",\"id\":null}\n").is_ok());
+        let refused = b"{\"topic\":\"a\",\"id\":null}\n{\"topic\":\"b\",\"error\":\"no\"}\n{}\n";
+        let error = check(200, refused).unwrap_err().to_string();
+        assert!(error.ends_with("200: {\"topic\":\"b\",\"error\":\"no\"}"), "{error}");
+        let error = check(503, b"").unwrap_err().to_string();
+        assert!(error.contains("503: no reason given"), "{error}");
+    }
+}
