@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use umbel_protocol::{Delivery, MessageId, Topic};
 
+use crate::redis::Confirmation;
 use crate::{MemoryBroker, RedisBroker, WorkerId};
 
 /// What carries messages. Closed: the node knows every kind.
@@ -37,6 +38,11 @@ pub enum PublishError {
     /// It may have been published or not.
     OutcomeUnknown(String),
 }
+
+/// A worker's attachment to a topic, perhaps still to be confirmed.
+#[derive(Debug)]
+#[must_use = "only once it is confirmed nothing is missed"]
+pub struct Attachment(Option<Confirmation>);
 
 /// How long a publisher waits for a worker that has more to fan out than it may hold.
 const ROOM_WAIT: Duration = Duration::from_secs(2);
@@ -88,13 +94,15 @@ impl Broker {
         results
     }
 
-    /// Has messages of `topic` put into the worker's mailbox from now on. Returns when the broker
-    /// has confirmed it: what is published after that arrives. If it doesn't within two seconds,
-    /// the worker gets a gap of the topic once it has.
-    pub async fn attach(&self, worker: WorkerId, topic: &Topic) {
+    /// Has messages of `topic` put into the worker's mailbox from now on. What is published once
+    /// the attachment is [confirmed](Attachment::confirmed) arrives.
+    pub fn attach(&self, worker: WorkerId, topic: &Topic) -> Attachment {
         match self {
-            Self::Memory(memory) => memory.attach(worker, topic),
-            Self::Redis(redis) => redis.attach(worker, topic).await,
+            Self::Memory(memory) => {
+                memory.attach(worker, topic);
+                Attachment(None)
+            }
+            Self::Redis(redis) => Attachment(redis.attach(worker, topic)),
         }
     }
 
@@ -111,6 +119,18 @@ impl Broker {
         match self {
             Self::Memory(_) => None,
             Self::Redis(redis) => redis.trouble(),
+        }
+    }
+}
+
+impl Attachment {
+    /// Waits until the broker has confirmed it. If it doesn't within two seconds, the worker gets a
+    /// gap of the topic once it has.
+    ///
+    /// If it is dropped midway, the worker stays attached.
+    pub async fn confirmed(self) {
+        if let Some(confirmation) = self.0 {
+            confirmation.wait().await;
         }
     }
 }

@@ -11,7 +11,7 @@ mod memory;
 mod redis;
 mod workers;
 
-pub use broker::{Broker, PublishError, Published};
+pub use broker::{Attachment, Broker, PublishError, Published};
 pub use mailbox::{Mailbox, Parcel};
 pub use memory::MemoryBroker;
 pub use redis::{BrokerMetrics, RedisBroker, RedisSettings, RedisUrl, RedisUrlError, families};

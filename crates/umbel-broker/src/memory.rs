@@ -160,8 +160,8 @@ pub(crate) mod tests {
         let bed = bed(3, 1 << 20);
         let topic = Topic::new("a").unwrap();
         assert_eq!(bed.broker.publish(delivery("a", 0)).await.unwrap().receivers, 0);
-        bed.broker.attach(worker(0), &topic).await;
-        bed.broker.attach(worker(2), &topic).await;
+        let _ = bed.broker.attach(worker(0), &topic);
+        let _ = bed.broker.attach(worker(2), &topic);
         assert_eq!(bed.broker.publish(delivery("a", 1)).await.unwrap().receivers, 1);
         bed.broker.detach(worker(0), &topic);
         bed.broker.publish(delivery("a", 2)).await.unwrap();
@@ -177,8 +177,8 @@ pub(crate) mod tests {
     async fn a_publisher_waits_for_room_and_gives_up_in_the_end() {
         let bed = bed(2, 1);
         let topic = Topic::new("a").unwrap();
-        bed.broker.attach(worker(0), &topic).await;
-        bed.broker.attach(worker(1), &topic).await;
+        let _ = bed.broker.attach(worker(0), &topic);
+        let _ = bed.broker.attach(worker(1), &topic);
         bed.broker.publish(delivery("a", 1)).await.unwrap();
         assert_eq!(taken(&bed.mailboxes[0]).await, [1]);
         assert_eq!(taken(&bed.mailboxes[0]).await, [0; 0]);
@@ -208,8 +208,8 @@ pub(crate) mod tests {
             || tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let topic = Topic::new("a").unwrap();
         runtime().block_on(async {
-            bed.broker.attach(worker(0), &topic).await;
-            bed.broker.attach(worker(1), &topic).await;
+            let _ = bed.broker.attach(worker(0), &topic);
+            let _ = bed.broker.attach(worker(1), &topic);
         });
         std::thread::scope(|scope| {
             for publisher in 0..4_u64 {

@@ -37,6 +37,7 @@ use tokio::sync::oneshot;
 use umbel_protocol::{Delivery, Topic};
 
 use crate::{Mailbox, PublishError, Published, WorkerId};
+pub(crate) use interest::Confirmation;
 use interest::Interest;
 use link::Link;
 use publisher::{Publisher, Receipt};
@@ -116,8 +117,8 @@ impl RedisBroker {
         link.publisher.submit(&delivery.message).await
     }
 
-    pub(crate) async fn attach(&self, worker: WorkerId, topic: &Topic) {
-        self.link_of(topic).interest.attach(worker, topic).await;
+    pub(crate) fn attach(&self, worker: WorkerId, topic: &Topic) -> Option<Confirmation> {
+        self.link_of(topic).interest.attach(worker, topic)
     }
 
     pub(crate) fn detach(&self, worker: WorkerId, topic: &Topic) {

@@ -23,7 +23,7 @@ use crate::workers::WorkerSet;
 /// takes up to 300 bytes there.
 const MAX_UNANSWERED: usize = 16 * 1024;
 
-/// How long [`Interest::attach`] waits for the server.
+/// How long [`Confirmation::wait`] waits for the server.
 const CONFIRMATION_WAIT: Duration = Duration::from_secs(2);
 
 /// The interest of all workers of a node in the topics of one link.
@@ -70,23 +70,49 @@ pub(super) struct Changes {
     pub(super) unsubscribe: Vec<Topic>,
 }
 
+/// A topic that a worker was attached to and that the server hasn't confirmed yet.
+#[derive(Debug)]
+pub(crate) struct Confirmation {
+    interest: Arc<Interest>,
+    worker: WorkerId,
+    topic: Topic,
+    confirmed: OwnedNotified,
+    deadline: Instant,
+}
+
+impl Confirmation {
+    /// Waits for the server, but no longer than two seconds after the worker was attached: then
+    /// its sessions are told of a gap once the confirmation comes.
+    pub(crate) async fn wait(self) {
+        if tokio::time::timeout_at(self.deadline, self.confirmed).await.is_err() {
+            self.interest.lock().owe(self.worker, &self.topic);
+        }
+    }
+}
+
 impl Interest {
     /// No interest yet. A topic stays subscribed for `linger` after its last session left.
     pub(super) fn new(linger: Duration) -> Self {
         Self { table: Mutex::new(Table::new(linger)), changed: Notify::new() }
     }
 
-    /// Has messages of `topic` given to the worker. Waits for the server's confirmation, but no
-    /// longer than two seconds: after that the worker's sessions are told of a gap once it comes.
-    pub(super) async fn attach(&self, worker: WorkerId, topic: &Topic) {
-        let waits = self.lock().attach(worker, topic);
-        let Some(confirmed) = waits else {
-            return;
-        };
+    /// Has messages of `topic` given to the worker from the server's confirmation on; `None` if it
+    /// has confirmed it already.
+    pub(super) fn attach(
+        self: &Arc<Self>,
+        worker: WorkerId,
+        topic: &Topic,
+    ) -> Option<Confirmation> {
+        let confirmed = self.lock().attach(worker, topic)?;
         self.changed.notify_one();
-        if tokio::time::timeout(CONFIRMATION_WAIT, confirmed).await.is_err() {
-            self.lock().owe(worker, topic);
-        }
+        let deadline = Instant::now() + CONFIRMATION_WAIT;
+        Some(Confirmation {
+            interest: self.clone(),
+            worker,
+            topic: topic.clone(),
+            confirmed,
+            deadline,
+        })
     }
 
     /// Undoes [`Interest::attach`].
@@ -424,9 +450,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn attaching_waits_for_the_answer_but_not_for_ever() {
-        let interest = Interest::new(LINGER);
-        let name = topic("a");
-        let attach = interest.attach(worker(0), &name);
+        let interest = Arc::new(Interest::new(LINGER));
+        let attach = interest.attach(worker(0), &topic("a")).unwrap().wait();
         let server = async {
             interest.changed().await;
             assert_eq!(interest.lock().take_changes(9), subscribe(&["a"]));
@@ -436,7 +461,7 @@ mod tests {
         let started = Instant::now();
         tokio::join!(attach, server);
         assert_eq!(started.elapsed(), CONFIRMATION_WAIT / 2);
-        interest.attach(worker(0), &topic("b")).await;
+        interest.attach(worker(0), &topic("b")).unwrap().wait().await;
         assert_eq!(started.elapsed(), CONFIRMATION_WAIT * 3 / 2, "nobody answered");
         interest.lock().take_changes(9);
         let mut told = 0;

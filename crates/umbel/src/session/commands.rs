@@ -8,13 +8,14 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use umbel_broker::PublishError;
-use umbel_hub::Hub;
+use umbel_hub::{Hub, OnSlow};
 use umbel_protocol::json::{
     self, Command, ErrorCode, Publish, Reply, Request, RequestError, RequestId,
 };
 use umbel_protocol::{Delivery, Message, Payload, PayloadError, Topic};
 
 use super::incoming::ClientFrame;
+use super::open::Hold;
 use super::{CloseReason, Role, Session, SessionRef};
 use crate::authorise::{Action, Principal};
 use crate::clock::Clock;
@@ -26,7 +27,14 @@ pub(super) const CONTROL_HIGH_BYTES: usize = 64 * 1024;
 
 /// Runs the commands of one text frame of the JSON dialect, in order.
 pub(super) async fn execute(worker: Rc<Worker>, session: SessionRef, frame: String) {
+    let mut subscribing = Vec::new();
     for request in json::requests(&frame) {
+        // Subscriptions that follow one another wait for the broker together.
+        if let Ok(Request { id, command: Command::Subscribe(topics) }) = request {
+            worker.begin_subscribing(session, id, topics, &mut subscribing).await;
+            continue;
+        }
+        worker.subscribe(session, &mut subscribing).await;
         match request {
             Ok(request) => worker.run(session, request).await,
             Err(RequestError::Refused { id, code, message }) => {
@@ -41,6 +49,7 @@ pub(super) async fn execute(worker: Rc<Worker>, session: SessionRef, frame: Stri
         }
         worker.replies_taken(session).await;
     }
+    worker.subscribe(session, &mut subscribing).await;
 }
 
 /// Publishes one frame of the plain dialect. What can't be published ends the session, since the
@@ -107,12 +116,19 @@ impl PublishRefusal {
     }
 }
 
+/// A subscription that was granted, on its way to the broker.
+struct Subscribing<'f> {
+    id: Option<RequestId<'f>>,
+    hold: Hold,
+    on_slow: OnSlow,
+}
+
 impl Worker {
     async fn run(&self, session: SessionRef, request: Request<'_>) {
         let Request { id, command } = request;
         match command {
             Command::Ping => self.reply(session, id, &Reply::Pong),
-            Command::Subscribe(topics) => self.subscribe(session, id, topics).await,
+            Command::Subscribe(_) => unreachable!("subscriptions are gathered by the caller"),
             Command::Unsubscribe(topic) => self.unsubscribe(session, id, &topic),
             Command::Publish(publish) => match self.publish(session, publish).await {
                 Ok(published) => self.reply(session, id, &Reply::Published(published.id)),
@@ -125,34 +141,62 @@ impl Worker {
     }
 
     /// All topics or none: one that can't be held refuses the whole request.
-    async fn subscribe(&self, session: SessionRef, id: Option<RequestId<'_>>, topics: Vec<Topic>) {
+    async fn begin_subscribing<'f>(
+        self: &Rc<Self>,
+        session: SessionRef,
+        id: Option<RequestId<'f>>,
+        topics: Vec<Topic>,
+        subscribing: &mut Vec<Subscribing<'f>>,
+    ) {
+        if subscribing.iter().any(|other| topics.contains(other.hold.topic())) {
+            self.subscribe(session, subscribing).await;
+        }
+        match self.grant(session, topics, subscribing.len()).await {
+            Ok(granted) => {
+                let begin =
+                    |(topic, on_slow)| Subscribing { id, hold: Hold::begin(self, &topic), on_slow };
+                subscribing.extend(granted.into_iter().map(begin));
+            }
+            Err((code, message)) => {
+                // Replies come in the order of requests.
+                self.subscribe(session, subscribing).await;
+                self.reply_error(session, id, code, &message);
+            }
+        }
+    }
+
+    async fn grant(
+        &self,
+        session: SessionRef,
+        topics: Vec<Topic>,
+        subscribing: usize,
+    ) -> Result<Vec<(Topic, OnSlow)>, (ErrorCode, String)> {
         let mut granted = Vec::with_capacity(topics.len());
         for topic in topics {
             match self.door.authorise(&Principal::Anonymous, Action::Subscribe, &topic).await {
                 Ok(rule) => granted.push((topic, rule.on_slow)),
-                Err(forbidden) => {
-                    return self.reply_error(
-                        session,
-                        id,
-                        ErrorCode::Forbidden,
-                        &forbidden.to_string(),
-                    );
-                }
+                Err(forbidden) => return Err((ErrorCode::Forbidden, forbidden.to_string())),
             }
         }
-        if let Err((code, message)) = self.check_room(session, &granted) {
-            return self.reply_error(session, id, code, &message);
-        }
-        for (topic, on_slow) in granted {
-            self.hold(session, &topic, on_slow).await;
+        self.check_room(session, &granted, subscribing)?;
+        Ok(granted)
+    }
+
+    /// Completes what was begun, in order.
+    async fn subscribe(&self, session: SessionRef, subscribing: &mut Vec<Subscribing<'_>>) {
+        for Subscribing { id, hold, on_slow } in subscribing.drain(..) {
+            let topic = hold.topic().clone();
+            hold.complete(session, on_slow).await;
             self.reply(session, id, &Reply::Subscribed(&topic));
+            self.replies_taken(session).await;
         }
     }
 
     fn check_room(
         &self,
         session: SessionRef,
-        topics: &[(Topic, umbel_hub::OnSlow)],
+        topics: &[(Topic, OnSlow)],
+        subscribing: usize,
     ) -> Result<(), (ErrorCode, String)> {
         let hub = self.hub.borrow();
         if !Worker::is_alive(&hub, session) {
@@ -165,7 +209,7 @@ impl Worker {
             ));
         }
         let (wanted, limit) =
-            (hub.held(session.key) + topics.len(), self.limits.topics_per_session);
+            (hub.held(session.key) + subscribing + topics.len(), self.limits.topics_per_session);
         if wanted > limit {
             return Err((
                 ErrorCode::Limit,

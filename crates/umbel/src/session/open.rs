@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::task::Waker;
 
 use tokio::net::TcpStream;
+use umbel_broker::Attachment;
 use umbel_hub::OnSlow;
 use umbel_protocol::{Dialect, SessionId, Topic};
 
@@ -27,8 +28,11 @@ pub(crate) struct Opening {
 /// Makes a session of a connection. `input` is what the client sent behind its request.
 pub(crate) async fn open(worker: &Rc<Worker>, stream: TcpStream, input: &[u8], opening: Opening) {
     let session = worker.admit(stream, &opening);
-    for (topic, on_slow) in &opening.topics {
-        worker.hold(session, topic, *on_slow).await;
+    // All at once: the broker confirms them in one go.
+    let holds: Vec<_> =
+        opening.topics.iter().map(|(topic, _)| Hold::begin(worker, topic)).collect();
+    for (hold, (_, on_slow)) in holds.into_iter().zip(&opening.topics) {
+        hold.complete(session, *on_slow).await;
     }
     worker.greet(session, opening);
     SessionTask::spawn(worker, session, input);
@@ -36,30 +40,51 @@ pub(crate) async fn open(worker: &Rc<Worker>, stream: TcpStream, input: &[u8], o
 
 /// A topic that a session is about to hold. While there is one, the worker stays attached to the
 /// topic, although nobody may hold it yet; if then nobody does, it is left.
-struct Attaching<'a> {
-    worker: &'a Worker,
-    topic: &'a Topic,
+pub(super) struct Hold {
+    worker: Rc<Worker>,
+    topic: Topic,
+    attachment: Option<Attachment>,
 }
 
-impl<'a> Attaching<'a> {
-    fn begin(worker: &'a Worker, topic: &'a Topic) -> Self {
+impl Hold {
+    /// Attaches the worker to the topic.
+    pub(super) fn begin(worker: &Rc<Worker>, topic: &Topic) -> Self {
         *worker.attaching.borrow_mut().entry(topic.clone()).or_default() += 1;
-        Self { worker, topic }
+        let attachment = worker.broker.attach(worker.id, topic);
+        Self { worker: worker.clone(), topic: topic.clone(), attachment: Some(attachment) }
+    }
+
+    /// The topic.
+    pub(super) fn topic(&self) -> &Topic {
+        &self.topic
+    }
+
+    /// Waits for the broker, so that no message is missed from then on, and lets the session hold
+    /// the topic, which it must not hold yet. A session that is gone meanwhile is passed over.
+    pub(super) async fn complete(mut self, session: SessionRef, on_slow: OnSlow) {
+        if let Some(attachment) = self.attachment.take() {
+            attachment.confirmed().await;
+        }
+        let mut hub = self.worker.hub.borrow_mut();
+        if Worker::is_alive(&hub, session) {
+            hub.subscribe(session.key, &self.topic, on_slow)
+                .expect("the caller has looked whether it holds the topic");
+        }
     }
 }
 
-impl Drop for Attaching<'_> {
+impl Drop for Hold {
     fn drop(&mut self) {
         let mut attaching = self.worker.attaching.borrow_mut();
-        let count = attaching.get_mut(self.topic).expect("it was counted");
+        let count = attaching.get_mut(&self.topic).expect("it was counted");
         *count -= 1;
         if *count > 0 {
             return;
         }
-        attaching.remove(self.topic);
+        attaching.remove(&self.topic);
         drop(attaching);
-        if !self.worker.hub.borrow().holds_any(self.topic) {
-            self.worker.broker.detach(self.worker.id, self.topic);
+        if !self.worker.hub.borrow().holds_any(&self.topic) {
+            self.worker.broker.detach(self.worker.id, &self.topic);
         }
     }
 }
@@ -80,20 +105,6 @@ impl Worker {
         let key = self.hub.borrow_mut().open(opening.id, opening.dialect, session);
         self.metrics.session_opened(opening.dialect.into());
         SessionRef { key, id: opening.id }
-    }
-
-    /// Lets a session hold a topic: at the broker first, so that no message is missed from then
-    /// on.
-    pub(crate) async fn hold(&self, session: SessionRef, topic: &Topic, on_slow: OnSlow) {
-        let attaching = Attaching::begin(self, topic);
-        self.broker.attach(self.id, topic).await;
-        let mut hub = self.hub.borrow_mut();
-        if Worker::is_alive(&hub, session) {
-            hub.subscribe(session.key, topic, on_slow)
-                .expect("the caller has looked whether it holds the topic");
-        }
-        drop(hub);
-        drop(attaching);
     }
 
     fn greet(&self, session: SessionRef, opening: Opening) {
