@@ -5,6 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use slab::Slab;
 use umbel_protocol::{Delivery, Dialect, SessionId, Topic};
 
+use crate::encoding::{Encoding, EventNames};
 use crate::keys::{SessionKey, SubscriptionKey, TopicKey};
 use crate::lane::TopicState;
 use crate::log::Log;
@@ -22,11 +23,12 @@ pub struct Hub<S> {
     pub(crate) sessions: Slab<Session<S>>,
     due: VecDeque<SessionKey>,
     /// Lanes that the batch at hand has appended to.
-    touched: Vec<(TopicKey, Dialect)>,
+    touched: Vec<(TopicKey, Encoding)>,
     /// Empty logs with their allocations, for the next topics that need one. Boxed as the lanes
     /// have them: a quiet lane is small, and a log moves by its pointer.
     #[allow(clippy::vec_box)]
     spare: Vec<Box<Log>>,
+    pub(crate) event_names: EventNames,
     pub(crate) tally: Tally,
 }
 
@@ -69,6 +71,7 @@ impl<S> Hub<S> {
             due: VecDeque::new(),
             touched: Vec::new(),
             spare: Vec::new(),
+            event_names: EventNames::default(),
             tally: Tally::default(),
         }
     }
@@ -140,15 +143,15 @@ impl<S> Hub<S> {
     /// Appends messages to the logs of their topics and marks every subscription concerned as due.
     /// Messages of topics without subscribers are passed over.
     ///
-    /// HOT PATH: one lookup per message, one encode per message and dialect in use, one mark per
+    /// HOT PATH: one lookup per message, one encode per message and encoding in use, one mark per
     /// subscription and batch. No allocation but for growing logs, no lock, no log line.
     pub fn fan_out<'m>(&mut self, batch: impl IntoIterator<Item = &'m Delivery>) {
         for delivery in batch {
             self.append(delivery);
         }
         let mut touched = std::mem::take(&mut self.touched);
-        for (topic, dialect) in touched.drain(..) {
-            self.mark_due(topic, dialect);
+        for (topic, encoding) in touched.drain(..) {
+            self.mark_due(topic, encoding);
         }
         self.touched = touched;
     }
@@ -231,7 +234,7 @@ impl<S> Hub<S> {
 
     /// The dialect that a session was opened with.
     pub fn dialect(&self, session: SessionKey) -> Dialect {
-        self.sessions[session.index()].dialect
+        self.sessions[session.index()].encoding.dialect
     }
 
     /// How many topics a session holds.
@@ -312,12 +315,12 @@ impl<S> Hub<S> {
     }
 
     fn add_subscription(&mut self, session: SessionKey, topic: TopicKey) -> SubscriptionKey {
-        let dialect = self.sessions[session.index()].dialect;
-        let lane = self.topics[topic.index()].lanes[dialect.index()].get_or_insert_default();
+        let encoding = self.sessions[session.index()].encoding;
+        let lane = self.topics[topic.index()].lane_or_new(encoding);
         let key = SubscriptionKey::new(self.subscriptions.insert(Subscription {
             session,
             topic,
-            dialect,
+            encoding,
             due: false,
             gap_waiting: false,
             place: u32::try_from(lane.subscribers.len()).expect("fewer than 2^32 subscriptions"),
@@ -337,14 +340,14 @@ impl<S> Hub<S> {
         key: SubscriptionKey,
     ) -> Option<Topic> {
         self.skip_rest(session, key);
-        let Subscription { dialect, place, .. } = self.subscriptions.remove(key.index());
+        let Subscription { encoding, place, .. } = self.subscriptions.remove(key.index());
         let state = &mut self.topics[topic.index()];
-        let lane = state.lane_mut(dialect);
+        let lane = state.lane_mut(encoding);
         lane.subscribers.swap_remove(place as usize);
         if let Some(moved) = lane.subscribers.get(place as usize) {
             self.subscriptions[moved.index()].place = place;
         } else if lane.subscribers.is_empty() {
-            state.lanes[dialect.index()] = None;
+            state.remove_lane(encoding);
         }
         if !state.is_empty() {
             return None;
@@ -357,9 +360,9 @@ impl<S> Hub<S> {
     /// Makes a subscription that ends skip what is due, but for a frame partly written.
     fn skip_rest(&mut self, session: SessionKey, key: SubscriptionKey) {
         self.finish_partial_frame(session, key);
-        let Subscription { due, topic, dialect, .. } = self.subscriptions[key.index()];
+        let Subscription { due, topic, encoding, .. } = self.subscriptions[key.index()];
         if due {
-            let end = self.topics[topic.index()].lane(dialect).next;
+            let end = self.topics[topic.index()].lane(encoding).next;
             self.move_position(session, key, end, Skipped::Ended);
         }
     }
@@ -368,11 +371,8 @@ impl<S> Hub<S> {
         let Some(&topic) = self.names.get(&delivery.message.topic) else {
             return;
         };
-        let state = &mut self.topics[topic.index()];
-        for dialect in Dialect::ALL {
-            let Some(lane) = &mut state.lanes[dialect.index()] else {
-                continue;
-            };
+        self.topics[topic.index()].for_each_lane(|dialect, lane| {
+            let default_event = lane.default_event;
             let log = lane.log.get_or_insert_with(|| {
                 let mut log = self.spare.pop().unwrap_or_default();
                 log.restart(lane.next);
@@ -381,20 +381,21 @@ impl<S> Hub<S> {
             });
             let capacity = log.capacity();
             log.append(delivery.received, delivery.message.origin, |out| {
-                dialect.write_message(out, &delivery.message);
+                let default_event = default_event.map(|key| self.event_names.get(key));
+                dialect.write_message(out, &delivery.message, default_event);
             });
             self.tally.log_bytes += log.capacity() - capacity;
             lane.next += 1;
             self.tally.expected += lane.subscribers.len() as u64;
             if !std::mem::replace(&mut lane.touched, true) {
-                self.touched.push((topic, dialect));
+                self.touched.push((topic, Encoding { dialect, default_event }));
             }
-        }
+        });
     }
 
     /// Marks every subscription of a lane as due.
-    fn mark_due(&mut self, topic: TopicKey, dialect: Dialect) {
-        let lane = self.topics[topic.index()].lane_mut(dialect);
+    fn mark_due(&mut self, topic: TopicKey, encoding: Encoding) {
+        let lane = self.topics[topic.index()].lane_mut(encoding);
         lane.touched = false;
         lane.behind = u32::try_from(lane.subscribers.len()).expect("fewer than 2^32 subscriptions");
         if let Some(log) = &mut lane.log
@@ -449,7 +450,7 @@ impl<S> Hub<S> {
     ) -> usize {
         let state = &mut self.sessions[session.index()];
         let subscription = &mut self.subscriptions[key.index()];
-        let lane = self.topics[subscription.topic.index()].lane(subscription.dialect);
+        let lane = self.topics[subscription.topic.index()].lane(subscription.encoding);
         let step = lane.log().step(subscription.position, state.partial, state.id, written);
         subscription.position = step.position;
         state.partial = step.partial;
@@ -466,7 +467,7 @@ impl<S> Hub<S> {
     fn caught_up(&mut self, session: SessionKey, key: SubscriptionKey) {
         self.unlink_due(session, key);
         let subscription = &self.subscriptions[key.index()];
-        let lane = self.topics[subscription.topic.index()].lane_mut(subscription.dialect);
+        let lane = self.topics[subscription.topic.index()].lane_mut(subscription.encoding);
         lane.behind -= 1;
         if lane.behind == 0
             && let Some(log) = lane.log.take()
@@ -501,7 +502,7 @@ impl<S> Hub<S> {
 
     pub(crate) fn log_of(&self, key: SubscriptionKey) -> &Log {
         let subscription = &self.subscriptions[key.index()];
-        self.topics[subscription.topic.index()].lane(subscription.dialect).log()
+        self.topics[subscription.topic.index()].lane(subscription.encoding).log()
     }
 
     /// If a frame of this subscription is partly written, hands its rest over to the session, so
@@ -513,7 +514,7 @@ impl<S> Hub<S> {
         }
         let partial = std::mem::take(&mut state.partial);
         let subscription = &mut self.subscriptions[key.index()];
-        let lane = self.topics[subscription.topic.index()].lane(subscription.dialect);
+        let lane = self.topics[subscription.topic.index()].lane(subscription.encoding);
         state.control.push_front(lane.log().rest_of_frame(subscription.position, partial));
         subscription.position += 1;
         self.tally.delivered += 1;
@@ -534,7 +535,7 @@ impl<S> Hub<S> {
         debug_assert!(to >= subscription.position, "a position never moves back");
         self.tally.skip(reason, to - subscription.position);
         subscription.position = to;
-        let next = self.topics[subscription.topic.index()].lane(subscription.dialect).next;
+        let next = self.topics[subscription.topic.index()].lane(subscription.encoding).next;
         if to == next {
             self.caught_up(session, key);
         }

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 
 use proptest::prelude::*;
 use umbel_hub::{Hub, OnSlow, SessionKey, Skipped, Verdict};
-use umbel_protocol::{Delivery, Dialect, Message, Payload, SessionId, Timestamp, Topic};
+use umbel_protocol::{Delivery, Dialect, EventName, Message, Payload, SessionId, Timestamp, Topic};
 
 const TOPICS: usize = 3;
 const SESSIONS: usize = 4;
@@ -96,8 +96,14 @@ impl Bed {
     fn open(&mut self) -> Client {
         self.next_id += 1;
         let id = SessionId(self.next_id);
+        let key = self.hub.open(id, Dialect::Plain, ());
+        // Plain frames have no event names: what differs is only the lane.
+        if self.next_id % 3 > 0 {
+            let name = EventName::new(["one", "two"][self.next_id as usize % 2]).unwrap();
+            self.hub.set_default_event(key, &name);
+        }
         Client {
-            key: self.hub.open(id, Dialect::Plain, ()),
+            key,
             id,
             got: Vec::new(),
             held: HashMap::new(),
@@ -160,6 +166,7 @@ impl Bed {
                     id: None,
                 },
                 received: u64::from(number),
+                bare: false,
             });
             for client in &mut self.clients {
                 let Some(since) = client.held.get_mut(topic) else {

@@ -5,6 +5,7 @@
 
 mod file;
 mod mistake;
+mod origins;
 mod reference;
 mod settings;
 mod topic_rules;
@@ -14,6 +15,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 pub use mistake::{Mistake, Mistakes, Place};
+pub use origins::Origins;
 pub use reference::reference;
 pub use settings::{BrokerUrl, Limits, Listen, NodeSettings, Settings};
 pub use topic_rules::{Access, TopicRule, TopicRules};
@@ -98,7 +100,7 @@ impl Settings {
     }
 
     fn find_contradictions(&self, mistakes: &mut Mistakes) {
-        let Listen { http, admin } = self.listen;
+        let Listen { http, admin, .. } = self.listen;
         if http == admin && http.port() != 0 {
             mistakes.add(
                 Place::Settings,

@@ -11,6 +11,7 @@ mod http;
 mod ledger;
 mod listen;
 pub mod node;
+pub mod route;
 mod session;
 mod wheel;
 mod worker;

@@ -27,9 +27,10 @@ use umbel_hub::Hub;
 
 use crate::authorise::Door;
 use crate::clock::Clock;
-use crate::config::Limits;
+use crate::config::{Limits, Origins};
 use crate::http::Connection;
 use crate::ledger::Ledger;
+use crate::route::Routes;
 use crate::session::incoming::FrameParser;
 use crate::session::{Session, SessionRef};
 use crate::wheel::{Tick, Wheel};
@@ -46,6 +47,9 @@ pub(crate) struct Worker {
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) broker: Arc<Broker>,
     pub(crate) door: Door,
+    pub(crate) routes: Routes,
+    /// Of which pages scripts may read answers.
+    pub(crate) origins: Origins,
     pub(crate) limits: Limits,
     pub(crate) heartbeat_seconds: u32,
     pub(crate) clock: Clock,
@@ -80,6 +84,8 @@ impl Worker {
             mailbox: seed.mailbox.clone(),
             broker: seed.broker.clone(),
             door: Door::new(seed.settings.topics.clone()),
+            routes: seed.settings.routes.clone(),
+            origins: seed.settings.listen.origins.clone(),
             limits,
             heartbeat_seconds: seed.settings.node.heartbeat_seconds,
             clock: seed.clock,

@@ -2,8 +2,10 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
+use super::origins::Origins;
 use super::topic_rules::TopicRules;
 use super::value::Value;
+use crate::route::Routes;
 
 /// Everything that can be set, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,15 +20,19 @@ pub struct Settings {
     pub limits: Limits,
     /// Who may do what on which topics.
     pub topics: TopicRules,
+    /// The application's own URLs.
+    pub routes: Routes,
 }
 
 /// Where the node listens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listen {
     /// For clients and publishers.
     pub http: SocketAddr,
     /// For operators: metrics and health.
     pub admin: SocketAddr,
+    /// Of which pages scripts may read the answers for clients and publishers.
+    pub origins: Origins,
 }
 
 /// What carries the messages between publishers and nodes.
@@ -87,6 +93,15 @@ pub(super) const SETTINGS: &[Setting] = &[
         default: "\"127.0.0.1:9464\"",
         meaning: "for operators: /metrics, /livez, /readyz; flag --admin",
         apply: |settings, value| value.address().map(|set| settings.listen.admin = set),
+    },
+    Setting {
+        path: "listen.origins",
+        default: "[]",
+        meaning: "pages whose scripts may read answers (CORS), such as [\"https://app.example.org\"], or \"*\" for all without credentials; a variable has them between commas",
+        apply: |settings, value| {
+            let texts = value.texts("a list of origins, or \"*\"")?;
+            Origins::read(&texts).map(|set| settings.listen.origins = set)
+        },
     },
     Setting {
         path: "broker.url",
@@ -166,6 +181,7 @@ impl Default for Settings {
             listen: Listen {
                 http: (Ipv4Addr::LOCALHOST, 8080).into(),
                 admin: (Ipv4Addr::LOCALHOST, 9464).into(),
+                origins: Origins::default(),
             },
             broker: BrokerUrl::Memory,
             node: NodeSettings { workers: 0, heartbeat_seconds: 25 },
@@ -178,6 +194,7 @@ impl Default for Settings {
                 behind_bytes: 1_048_576,
             },
             topics: TopicRules::default(),
+            routes: Routes::default(),
         }
     }
 }
@@ -207,8 +224,8 @@ mod tests {
     fn the_table_s_defaults_are_the_defaults() {
         let mut settings = Settings::default();
         for setting in SETTINGS {
-            let text = setting.default.trim_matches('"');
-            (setting.apply)(&mut settings, &Value::Untyped(text)).unwrap();
+            let default = toml::de::DeValue::parse(setting.default).unwrap();
+            (setting.apply)(&mut settings, &Value::of(default.get_ref())).unwrap();
             assert_eq!(settings, Settings::default(), "{}", setting.path);
         }
     }

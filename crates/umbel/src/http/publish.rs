@@ -185,7 +185,7 @@ impl Worker {
         message: Message,
     ) -> Result<umbel_broker::Published, PublishError> {
         let received = self.clock.micros();
-        let published = self.broker.publish(Delivery { message, received }).await?;
+        let published = self.broker.publish(Delivery { message, received, bare: false }).await?;
         self.metrics.messages_in.of(Source::Http).add(1);
         Ok(published)
     }

@@ -108,6 +108,7 @@ mod tests {
                 id: None,
             },
             received: 0,
+            bare: false,
         }
     }
 
