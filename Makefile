@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 FUZZ_SECONDS ?= 600
-FUZZ_TARGETS = session_input json_commands publish_body topics config
+FUZZ_TARGETS = session_input json_commands publish_body topics routes config
 
 .PHONY: help run test test-long lint bench bench-quick fuzz reference
 

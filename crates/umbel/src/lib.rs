@@ -19,5 +19,6 @@ mod worker;
 /// What the fuzz targets need to reach.
 #[doc(hidden)]
 pub mod fuzzing {
+    pub use crate::route::topics;
     pub use crate::session::incoming;
 }

@@ -189,6 +189,25 @@ impl PublishRule {
     }
 }
 
+/// The topics that a template names for a request, for fuzzing. Every parameter of the query is a
+/// list that may be empty.
+#[doc(hidden)]
+pub fn topics(template: &str, path: &str, request: &str, query: &str) -> Option<Vec<Topic>> {
+    let template = TopicTemplate::new(template.parse().ok()?).ok()?;
+    let lists = template.template().parameters().filter_map(|parameter| match parameter {
+        Parameter::QueryList(name) => Some(QueryParameter {
+            name: name.clone(),
+            count: Count::List { max: 50 },
+            empty: Empty::Wait,
+        }),
+        _ => None,
+    });
+    let (path, query_parameters): (RoutePath, Vec<_>) = (path.parse().ok()?, lists.collect());
+    let request = RequestPath::decode(request).ok()?;
+    let values = Values::read(&path, &query_parameters, &request, query).ok()??;
+    template.topics(&values).ok()
+}
+
 impl Transports {
     fn have(self, transport: Transport) -> bool {
         match transport {
