@@ -236,7 +236,9 @@ mod rooms {
         own.send_text(&forged.to_string()).await;
         let user = own.session();
         for client in [&mut own, &mut other] {
-            assert_is_line(&client.json().await, "x", &user);
+            let text = client.text().await;
+            assert_is_line(&serde_json::from_str(&text).unwrap(), "x", &user);
+            assert_eq!(text.matches("\"user\"").count(), 1, "what was forged is gone: {text}");
         }
         node.metric_becomes("umbel_subscriptions", 2.0).await;
         close_socket(node, own).await;

@@ -356,7 +356,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_value_never_adds_a_segment(a in ".{0,12}", query in ".{0,20}") {
+        fn a_value_never_adds_a_segment(a in "[a-c]{1,2}([./*~,][a-c])?|.{0,12}", query in "q=[a-c]{1,2}([./*~,][a-c])?|.{0,20}") {
             let encoded = a.bytes().map(|byte| format!("%{byte:02x}")).collect::<Vec<_>>().concat();
             let list = parameters(Count::List { max: 4 }, Empty::Wait);
             for topic in topics("x.{a}.{query.q[]}", &list, &format!("/{encoded}/1"), &query).unwrap_or_default() {

@@ -155,7 +155,7 @@ mod tests {
             [
                 "umbel.toml:4: routes.query.x: `max` is for lists, {query.x[]}",
                 "umbel.toml:5: routes.query.y.emty: unknown key `emty`, did you mean `empty`?",
-                "umbel.toml:5: routes.query.y.max: 0 is not a whole number from 1 to 10000",
+                "umbel.toml:5: routes.query.y.max: 0 is not a whole number from 1 to 1000",
                 "umbel.toml:6: routes.query.z: no template has {query.z}",
                 "umbel.toml:7: routes.query.w: must be a table such as { max = 50, empty = \"refuse\" }",
                 "umbel.toml:8: routes.publish_to: {query.v} may be empty, as its `empty = \"wait\"` says, but a frame needs a topic",

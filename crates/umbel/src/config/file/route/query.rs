@@ -14,7 +14,7 @@ use crate::route::{Count, Empty, Parameter, QueryParameter, Template};
 const DEFAULT_MAX: usize = 50;
 
 /// The most that it may say: each value may be a topic of the session.
-const MAX_MAX: u64 = 10_000;
+const MAX_MAX: u64 = 1000;
 
 const FORM: &str = "a table such as { max = 50, empty = \"refuse\" }";
 
