@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 FUZZ_SECONDS ?= 600
-FUZZ_TARGETS = session_input json_commands publish_body topics config envelope
+FUZZ_TARGETS = session_input json_commands publish_body topics routes config envelope
 
 .PHONY: help run test test-long tools lint bench bench-quick bench-redis fuzz reference
 

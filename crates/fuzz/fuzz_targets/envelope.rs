@@ -12,7 +12,7 @@ fuzz_target!(|data: &[u8]| {
         let again = envelope::decode(&topic, envelope::encode(&message).into(), Timestamp(2));
         assert_eq!(again.as_ref(), Ok(&message));
         for dialect in Dialect::ALL {
-            dialect.write_message(&mut Vec::new(), &message);
+            dialect.write_message(&mut Vec::new(), &message, None);
         }
     }
 });

@@ -124,6 +124,7 @@ pub(crate) mod tests {
                 id: None,
             },
             received: number,
+            bare: false,
         }
     }
 

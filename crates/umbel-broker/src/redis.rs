@@ -114,7 +114,7 @@ impl RedisBroker {
         if let Some(trouble) = link.status.trouble() {
             return Err(PublishError::Unavailable(trouble));
         }
-        link.publisher.submit(&delivery.message).await
+        link.publisher.submit(&delivery).await
     }
 
     pub(crate) fn attach(&self, worker: WorkerId, topic: &Topic) -> Option<Confirmation> {

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "whatever fails here fails the test, with its place")]
 #![allow(clippy::missing_panics_doc, reason = "every function here panics when the test fails")]
 
+mod browser;
 mod http;
 mod metrics;
 mod node;
@@ -18,6 +19,7 @@ mod wait;
 mod websocket;
 mod world;
 
+pub use browser::Page;
 pub use http::{Answer, HttpClient};
 pub use metrics::Metrics;
 pub use node::{ConfiguredNode, Node};

@@ -22,10 +22,14 @@ pub struct SseClient {
 impl SseClient {
     /// Opens a stream and waits for its first bytes, after which it is subscribed.
     pub async fn open(address: SocketAddr, path: &str) -> Self {
+        Self::open_with(address, path, &[]).await
+    }
+
+    /// The same with further headers.
+    pub async fn open_with(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Self {
         let mut client = HttpClient::connect(address).await;
-        client
-            .send(&crate::http::request("GET", path, &[("accept", "text/event-stream")], b""))
-            .await;
+        let headers = [&[("accept", "text/event-stream")], headers].concat();
+        client.send(&crate::http::request("GET", path, &headers, b"")).await;
         Self::after_request(client).await
     }
 

@@ -200,6 +200,16 @@ impl WebSocketClient {
         }
     }
 
+    /// Closes as a page's `close()` does, without a code, and reads to the end of the connection.
+    pub async fn close(mut self) {
+        self.send_frame(true, Opcode::Close, b"").await;
+        while let Some(frame) = self.next().await {
+            if frame.opcode == Opcode::Close {
+                assert_eq!(frame.payload, b"", "the answer repeats that there is no code");
+            }
+        }
+    }
+
     /// The socket, to do to it what the client doesn't.
     pub fn into_stream(self) -> TcpStream {
         self.stream

@@ -49,7 +49,7 @@ impl WorldBuilder {
         self
     }
 
-    /// A configuration file for all nodes, without `[listen]`.
+    /// A configuration file for all nodes, without addresses.
     #[must_use]
     pub fn settings(mut self, toml: &str) -> Self {
         toml.clone_into(&mut self.options.settings);

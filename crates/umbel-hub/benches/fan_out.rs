@@ -22,6 +22,7 @@ fn delivery(topic: &Topic) -> Delivery {
             id: None,
         },
         received: 0,
+        bare: false,
     }
 }
 

@@ -3,10 +3,11 @@
 use std::collections::{HashMap, VecDeque};
 
 use slab::Slab;
-use umbel_protocol::{Delivery, Dialect, GapReason, SessionId, Topic};
+use umbel_protocol::{Dialect, SessionId, Topic};
 
+use crate::encoding::{Encoding, EventNames};
 use crate::keys::{SessionKey, SubscriptionKey, TopicKey};
-use crate::lane::{Lane, TopicState};
+use crate::lane::TopicState;
 use crate::log::Log;
 use crate::session::{Session, Subscription};
 use crate::tally::Skipped;
@@ -16,17 +17,18 @@ use crate::{OnSlow, Pending, Tally};
 #[derive(Debug)]
 pub struct Hub<S> {
     pub(crate) behind_bytes: usize,
-    names: HashMap<Topic, TopicKey>,
+    pub(crate) names: HashMap<Topic, TopicKey>,
     pub(crate) topics: Slab<TopicState>,
     pub(crate) subscriptions: Slab<Subscription>,
     pub(crate) sessions: Slab<Session<S>>,
-    due: VecDeque<SessionKey>,
+    pub(crate) due: VecDeque<SessionKey>,
     /// Lanes that the batch at hand has appended to.
-    touched: Vec<(TopicKey, Dialect)>,
+    pub(crate) touched: Vec<(TopicKey, Encoding)>,
     /// Empty logs with their allocations, for the next topics that need one. Boxed as the lanes
     /// have them: a quiet lane is small, and a log moves by its pointer.
     #[allow(clippy::vec_box)]
-    spare: Vec<Box<Log>>,
+    pub(crate) spare: Vec<Box<Log>>,
+    pub(crate) event_names: EventNames,
     pub(crate) tally: Tally,
 }
 
@@ -69,6 +71,7 @@ impl<S> Hub<S> {
             due: VecDeque::new(),
             touched: Vec::new(),
             spare: Vec::new(),
+            event_names: EventNames::default(),
             tally: Tally::default(),
         }
     }
@@ -135,74 +138,6 @@ impl<S> Hub<S> {
         let (_, subscription) = held.remove(slot);
         let left = self.end_subscription(session, topic, subscription);
         Ok(Unsubscribed { last: left.is_some() })
-    }
-
-    /// Appends messages to the logs of their topics and marks every subscription concerned as due.
-    /// Messages of topics without subscribers are passed over.
-    ///
-    /// HOT PATH: one lookup per message, one encode per message and dialect in use, one mark per
-    /// subscription and batch. No allocation but for growing logs, no lock, no log line.
-    pub fn fan_out<'m>(&mut self, batch: impl IntoIterator<Item = &'m Delivery>) {
-        for delivery in batch {
-            self.append(delivery);
-        }
-        self.mark_appended();
-    }
-
-    /// Appends one message to the log of its topic. [`Hub::mark_appended`] must follow.
-    ///
-    /// HOT PATH.
-    pub fn append(&mut self, delivery: &Delivery) {
-        let Some(&topic) = self.names.get(&delivery.message.topic) else {
-            return;
-        };
-        let (received, origin) = (delivery.received, delivery.message.origin);
-        for dialect in Dialect::ALL {
-            let Some(lane) = self.topics[topic.index()].lanes[dialect.index()].as_deref_mut()
-            else {
-                continue;
-            };
-            self.tally.expected += lane.subscribers.len() as u64;
-            self.append_to(topic, dialect, |log| {
-                log.append(received, origin, |out| {
-                    dialect.write_message(out, &delivery.message);
-                });
-            });
-        }
-    }
-
-    /// Tells every subscription of a topic of a gap, behind what came before it. Returns how many
-    /// subscriptions that concerns, those of the plain dialect included, which can't be told.
-    /// [`Hub::mark_appended`] must follow.
-    pub fn append_gap(&mut self, name: &Topic, reason: GapReason, received: u64) -> u64 {
-        let Some(&topic) = self.names.get(name) else {
-            return 0;
-        };
-        let mut concerned = 0;
-        for dialect in Dialect::ALL {
-            let lane = self.topics[topic.index()].lanes[dialect.index()].as_deref();
-            concerned += lane.map_or(0, |lane| lane.subscribers.len() as u64);
-            // Who is still to be told of the last gap needs no word of this one.
-            if lane.is_none_or(|lane| self.all_await_a_notice(lane)) || !dialect.tells_gaps() {
-                continue;
-            }
-            self.append_to(topic, dialect, |log| {
-                log.append_notice(received, |out| dialect.write_gap(out, name, reason));
-            });
-        }
-        self.tally.gaps += concerned;
-        concerned
-    }
-
-    /// Marks every subscription of the topics that were appended to as due.
-    ///
-    /// HOT PATH: one mark per subscription and batch.
-    pub fn mark_appended(&mut self) {
-        let mut touched = std::mem::take(&mut self.touched);
-        for (topic, dialect) in touched.drain(..) {
-            self.mark_due(topic, dialect);
-        }
-        self.touched = touched;
     }
 
     /// The next session for which something is due; each is given once until more is due.
@@ -283,7 +218,7 @@ impl<S> Hub<S> {
 
     /// The dialect that a session was opened with.
     pub fn dialect(&self, session: SessionKey) -> Dialect {
-        self.sessions[session.index()].dialect
+        self.sessions[session.index()].encoding.dialect
     }
 
     /// How many topics a session holds.
@@ -307,8 +242,9 @@ impl<S> Hub<S> {
     /// The sessions that hold a topic in one dialect.
     pub fn subscribers(&self, name: &Topic, dialect: Dialect) -> impl Iterator<Item = SessionKey> {
         let topic = self.names.get(name).map(|topic| &self.topics[topic.index()]);
-        let lane = topic.and_then(|topic| topic.lanes[dialect.index()].as_deref());
-        lane.into_iter()
+        topic
+            .into_iter()
+            .flat_map(move |topic| topic.lanes_of(dialect))
             .flat_map(|lane| &lane.subscribers)
             .map(|key| self.subscriptions[key.index()].session)
     }
@@ -373,12 +309,12 @@ impl<S> Hub<S> {
     }
 
     fn add_subscription(&mut self, session: SessionKey, topic: TopicKey) -> SubscriptionKey {
-        let dialect = self.sessions[session.index()].dialect;
-        let lane = self.topics[topic.index()].lanes[dialect.index()].get_or_insert_default();
+        let encoding = self.sessions[session.index()].encoding;
+        let lane = self.topics[topic.index()].lane_or_new(encoding);
         let key = SubscriptionKey::new(self.subscriptions.insert(Subscription {
             session,
             topic,
-            dialect,
+            encoding,
             due: false,
             gap_waiting: false,
             place: u32::try_from(lane.subscribers.len()).expect("fewer than 2^32 subscriptions"),
@@ -398,14 +334,14 @@ impl<S> Hub<S> {
         key: SubscriptionKey,
     ) -> Option<Topic> {
         self.skip_rest(session, key);
-        let Subscription { dialect, place, .. } = self.subscriptions.remove(key.index());
+        let Subscription { encoding, place, .. } = self.subscriptions.remove(key.index());
         let state = &mut self.topics[topic.index()];
-        let lane = state.lane_mut(dialect);
+        let lane = state.lane_mut(encoding);
         lane.subscribers.swap_remove(place as usize);
         if let Some(moved) = lane.subscribers.get(place as usize) {
             self.subscriptions[moved.index()].place = place;
         } else if lane.subscribers.is_empty() {
-            state.lanes[dialect.index()] = None;
+            state.remove_lane(encoding);
         }
         if !state.is_empty() {
             return None;
@@ -418,73 +354,10 @@ impl<S> Hub<S> {
     /// Makes a subscription that ends skip what is due, but for a frame partly written.
     fn skip_rest(&mut self, session: SessionKey, key: SubscriptionKey) {
         self.finish_partial_frame(session, key);
-        let Subscription { due, topic, dialect, .. } = self.subscriptions[key.index()];
+        let Subscription { due, topic, encoding, .. } = self.subscriptions[key.index()];
         if due {
-            let end = self.topics[topic.index()].lane(dialect).next;
+            let end = self.topics[topic.index()].lane(encoding).next;
             self.move_position(session, key, end, Skipped::Ended);
-        }
-    }
-
-    /// Whether the newest frame is a notice that every subscriber has before it.
-    fn all_await_a_notice(&self, lane: &Lane) -> bool {
-        let notice = lane.log.as_deref().and_then(Log::newest_notice);
-        notice.is_some_and(|notice| {
-            let position = |key: &SubscriptionKey| self.subscriptions[key.index()].position;
-            lane.subscribers.iter().all(|key| position(key) <= notice)
-        })
-    }
-
-    /// Appends a frame to a lane that has subscribers.
-    fn append_to(&mut self, topic: TopicKey, dialect: Dialect, append: impl FnOnce(&mut Log)) {
-        let lane = self.topics[topic.index()].lane_mut(dialect);
-        let log = lane.log.get_or_insert_with(|| {
-            let mut log = self.spare.pop().unwrap_or_default();
-            log.restart(lane.next);
-            self.tally.log_bytes += log.capacity();
-            log
-        });
-        let capacity = log.capacity();
-        append(log);
-        self.tally.log_bytes += log.capacity() - capacity;
-        lane.next += 1;
-        if !std::mem::replace(&mut lane.touched, true) {
-            self.touched.push((topic, dialect));
-        }
-    }
-
-    /// Marks every subscription of a lane as due.
-    fn mark_due(&mut self, topic: TopicKey, dialect: Dialect) {
-        let lane = self.topics[topic.index()].lane_mut(dialect);
-        lane.touched = false;
-        lane.behind = u32::try_from(lane.subscribers.len()).expect("fewer than 2^32 subscriptions");
-        if let Some(log) = &mut lane.log
-            && log.wants_trim()
-        {
-            let positions =
-                lane.subscribers.iter().map(|key| self.subscriptions[key.index()].position);
-            let capacity = log.capacity();
-            log.trim(positions.min().unwrap_or(lane.next));
-            self.tally.log_bytes = self.tally.log_bytes + log.capacity() - capacity;
-        }
-        for &key in &lane.subscribers {
-            let subscription = &mut self.subscriptions[key.index()];
-            if std::mem::replace(&mut subscription.due, true) {
-                // Behind already: what is new lies behind what it has to write anyway.
-                let session = &mut self.sessions[subscription.session.index()];
-                if !std::mem::replace(&mut session.queued, true) {
-                    self.due.push_back(subscription.session);
-                }
-                continue;
-            }
-            let session_key = subscription.session;
-            let session = &mut self.sessions[session_key.index()];
-            match session.last_due.replace(key) {
-                Some(last) => self.subscriptions[last.index()].next_due = Some(key),
-                None => session.first_due = Some(key),
-            }
-            if !std::mem::replace(&mut session.queued, true) {
-                self.due.push_back(session_key);
-            }
         }
     }
 
@@ -509,7 +382,7 @@ impl<S> Hub<S> {
     ) -> usize {
         let state = &mut self.sessions[session.index()];
         let subscription = &mut self.subscriptions[key.index()];
-        let lane = self.topics[subscription.topic.index()].lane(subscription.dialect);
+        let lane = self.topics[subscription.topic.index()].lane(subscription.encoding);
         let step = lane.log().step(subscription.position, state.partial, state.id, written);
         subscription.position = step.position;
         state.partial = step.partial;
@@ -526,7 +399,7 @@ impl<S> Hub<S> {
     fn caught_up(&mut self, session: SessionKey, key: SubscriptionKey) {
         self.unlink_due(session, key);
         let subscription = &self.subscriptions[key.index()];
-        let lane = self.topics[subscription.topic.index()].lane_mut(subscription.dialect);
+        let lane = self.topics[subscription.topic.index()].lane_mut(subscription.encoding);
         lane.behind -= 1;
         if lane.behind == 0
             && let Some(log) = lane.log.take()
@@ -561,7 +434,7 @@ impl<S> Hub<S> {
 
     pub(crate) fn log_of(&self, key: SubscriptionKey) -> &Log {
         let subscription = &self.subscriptions[key.index()];
-        self.topics[subscription.topic.index()].lane(subscription.dialect).log()
+        self.topics[subscription.topic.index()].lane(subscription.encoding).log()
     }
 
     /// If a frame of this subscription is partly written, hands its rest over to the session, so
@@ -573,7 +446,7 @@ impl<S> Hub<S> {
         }
         let partial = std::mem::take(&mut state.partial);
         let subscription = &mut self.subscriptions[key.index()];
-        let lane = self.topics[subscription.topic.index()].lane(subscription.dialect);
+        let lane = self.topics[subscription.topic.index()].lane(subscription.encoding);
         state.control.push_front(lane.log().rest_of_frame(subscription.position, partial));
         let is_message = !lane.log().is_notice(subscription.position);
         subscription.position += 1;
@@ -593,7 +466,7 @@ impl<S> Hub<S> {
     ) {
         let subscription = &mut self.subscriptions[key.index()];
         debug_assert!(to >= subscription.position, "a position never moves back");
-        let lane = self.topics[subscription.topic.index()].lane(subscription.dialect);
+        let lane = self.topics[subscription.topic.index()].lane(subscription.encoding);
         self.tally.skip(reason, lane.log().messages_between(subscription.position, to));
         subscription.position = to;
         if to == lane.next {

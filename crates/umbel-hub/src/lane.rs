@@ -1,8 +1,9 @@
-//! A topic's subscribers of one dialect, and the log that they share.
+//! A topic's subscribers of one encoding, and the log that they share.
 
 use umbel_protocol::{Dialect, Topic};
 
 use crate::OnSlow;
+use crate::encoding::{Encoding, EventKey};
 use crate::keys::SubscriptionKey;
 use crate::log::Log;
 
@@ -11,13 +12,15 @@ use crate::log::Log;
 pub(crate) struct TopicState {
     pub(crate) name: Topic,
     pub(crate) on_slow: OnSlow,
-    /// One lane per dialect in use, by [`Dialect::index`].
-    pub(crate) lanes: [Option<Box<Lane>>; Dialect::COUNT],
+    /// The lanes in use, chained per dialect, by [`Dialect::index`]. A chain is one lane but for
+    /// topics that SSE sessions get under several default event names.
+    lanes: [Option<Box<Lane>>; Dialect::COUNT],
 }
 
-/// The subscribers of one topic in one dialect.
-#[derive(Debug, Default)]
+/// The subscribers of one topic in one encoding.
+#[derive(Debug)]
 pub(crate) struct Lane {
+    pub(crate) default_event: Option<EventKey>,
     pub(crate) subscribers: Vec<SubscriptionKey>,
     /// Only while some subscriber is behind: a quiet topic holds no buffer.
     pub(crate) log: Option<Box<Log>>,
@@ -27,6 +30,8 @@ pub(crate) struct Lane {
     pub(crate) behind: u32,
     /// Whether the batch at hand has appended to it already.
     pub(crate) touched: bool,
+    /// The next lane of the same dialect.
+    following: Option<Box<Lane>>,
 }
 
 impl TopicState {
@@ -34,22 +39,74 @@ impl TopicState {
         Self { name, on_slow, lanes: Default::default() }
     }
 
-    pub(crate) fn lane(&self, dialect: Dialect) -> &Lane {
-        self.lanes[dialect.index()].as_deref().expect("a lane stays as long as it has subscribers")
+    pub(crate) fn lane(&self, encoding: Encoding) -> &Lane {
+        let mut next = self.lanes[encoding.dialect.index()].as_deref();
+        while let Some(lane) = next {
+            if lane.default_event == encoding.default_event {
+                return lane;
+            }
+            next = lane.following.as_deref();
+        }
+        unreachable!("a lane stays as long as it has subscribers")
     }
 
-    pub(crate) fn lane_mut(&mut self, dialect: Dialect) -> &mut Lane {
-        self.lanes[dialect.index()]
-            .as_deref_mut()
-            .expect("a lane stays as long as it has subscribers")
+    pub(crate) fn lane_mut(&mut self, encoding: Encoding) -> &mut Lane {
+        self.place(encoding).as_deref_mut().expect("a lane stays as long as it has subscribers")
+    }
+
+    pub(crate) fn lane_or_new(&mut self, encoding: Encoding) -> &mut Lane {
+        self.place(encoding).get_or_insert_with(|| Box::new(Lane::new(encoding.default_event)))
+    }
+
+    pub(crate) fn remove_lane(&mut self, encoding: Encoding) {
+        let place = self.place(encoding);
+        *place = place.take().and_then(|lane| lane.following);
+    }
+
+    /// Has `each` look at every lane with its dialect.
+    pub(crate) fn for_each_lane(&mut self, mut each: impl FnMut(Dialect, &mut Lane)) {
+        for (dialect, first) in Dialect::ALL.into_iter().zip(&mut self.lanes) {
+            let mut next = first.as_deref_mut();
+            while let Some(lane) = next {
+                each(dialect, lane);
+                next = lane.following.as_deref_mut();
+            }
+        }
+    }
+
+    /// The lanes of a dialect.
+    pub(crate) fn lanes_of(&self, dialect: Dialect) -> impl Iterator<Item = &Lane> {
+        let first = self.lanes[dialect.index()].as_deref();
+        std::iter::successors(first, |lane| lane.following.as_deref())
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.lanes.iter().all(Option::is_none)
     }
+
+    /// Where the lane of an encoding is, or would be: at the end of the chain of its dialect.
+    fn place(&mut self, encoding: Encoding) -> &mut Option<Box<Lane>> {
+        let mut place = &mut self.lanes[encoding.dialect.index()];
+        while place.as_ref().is_some_and(|lane| lane.default_event != encoding.default_event) {
+            place = &mut place.as_mut().expect("it was looked at").following;
+        }
+        place
+    }
 }
 
 impl Lane {
+    fn new(default_event: Option<EventKey>) -> Self {
+        Self {
+            default_event,
+            subscribers: Vec::new(),
+            log: None,
+            next: 0,
+            behind: 0,
+            touched: false,
+            following: None,
+        }
+    }
+
     pub(crate) fn log(&self) -> &Log {
         self.log.as_deref().expect("a log stays as long as a subscriber is behind")
     }

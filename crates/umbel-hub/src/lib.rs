@@ -1,11 +1,11 @@
 //! The fan-out core: a log per topic, a position per subscription.
 //!
 //! In each worker a topic that has subscribers keeps a short [log](log) of frames, encoded once
-//! per dialect in use, framing included. A subscription is a position in that log. To deliver is
+//! per encoding in use (a dialect, or SSE with a default event name), framing included. A subscription is a position in that log. To deliver is
 //! to write all that lies between the position and the end; there is no queue per session.
 //!
 //! ```text
-//!  fan_out(batch) ──► log of the topic, one lane per dialect ──► marks each subscription due
+//!  fan_out(batch) ──► log of the topic, one lane per encoding ─► marks each subscription due
 //!                                                                          │
 //!  next_due() ──► pending(session): slices of the logs ──► the caller's write ──► advance(session, n)
 //! ```
@@ -16,12 +16,14 @@
 //!
 //! **Invariants**
 //!
-//! - A message is encoded once per dialect; its bytes are never copied per session, but for the
+//! - A message is encoded once per encoding in use; its bytes are never copied per session, but for the
 //!   rest of a frame that was partly written when the position had to move.
 //! - Frames of one topic reach a session in the order in which they were appended, whole, or not
 //!   at all; what is skipped is counted by reason ([`Tally`]).
 //! - A log holds what its subscriptions are behind by, and is given back when none is.
 
+mod append;
+mod encoding;
 mod hub;
 mod keys;
 mod lane;

@@ -42,7 +42,7 @@ impl<'h, S> Pending<'h, S> {
             let subscription = &self.hub.subscriptions[key.index()];
             self.next = subscription.next_due;
             let topic = &self.hub.topics[subscription.topic.index()];
-            let log = topic.lane(subscription.dialect).log();
+            let log = topic.lane(subscription.encoding).log();
             log.runs(subscription.position, partial, self.session)
         });
     }

@@ -2,6 +2,7 @@
 
 use umbel_protocol::{Dialect, SessionId};
 
+use crate::encoding::Encoding;
 use crate::keys::{SubscriptionKey, TopicKey};
 
 /// One session's slot. `data` is what the caller attached.
@@ -9,7 +10,7 @@ use crate::keys::{SubscriptionKey, TopicKey};
 pub(crate) struct Session<S> {
     pub(crate) data: S,
     pub(crate) id: SessionId,
-    pub(crate) dialect: Dialect,
+    pub(crate) encoding: Encoding,
     /// Whether it waits in the hub's queue of due sessions.
     pub(crate) queued: bool,
     /// Whether a gap was told of some topic and hasn't left yet.
@@ -36,7 +37,7 @@ pub(crate) struct Control {
 pub(crate) struct Subscription {
     pub(crate) session: crate::SessionKey,
     pub(crate) topic: TopicKey,
-    pub(crate) dialect: Dialect,
+    pub(crate) encoding: Encoding,
     /// Behind the end of its lane, hence in its session's list of due subscriptions.
     pub(crate) due: bool,
     /// A gap of it was told and hasn't left yet; another would say nothing new.
@@ -53,7 +54,7 @@ impl<S> Session<S> {
         Self {
             data,
             id,
-            dialect,
+            encoding: Encoding { dialect, default_event: None },
             queued: false,
             gaps_waiting: false,
             partial: 0,

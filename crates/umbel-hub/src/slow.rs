@@ -116,7 +116,7 @@ impl<S> Hub<S> {
     fn counted_bytes(&self, key: SubscriptionKey, partial: u32) -> usize {
         let subscription = &self.subscriptions[key.index()];
         let topic = &self.topics[subscription.topic.index()];
-        let log = topic.lane(subscription.dialect).log();
+        let log = topic.lane(subscription.encoding).log();
         let from = subscription.position + u64::from(partial > 0);
         // Under `latest` the newest frame always stays: there is nothing to gain.
         if topic.on_slow == OnSlow::Latest
@@ -156,6 +156,6 @@ impl<S> Hub<S> {
         let topic = &self.topics[subscription.topic.index()].name;
         let state = &mut self.sessions[session.index()];
         state.gaps_waiting = true;
-        state.dialect.write_gap(state.control.bytes_mut(), topic, GapReason::Slow);
+        state.encoding.dialect.write_gap(state.control.bytes_mut(), topic, GapReason::Slow);
     }
 }

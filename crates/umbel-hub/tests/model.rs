@@ -10,7 +10,9 @@ use std::collections::HashMap;
 
 use proptest::prelude::*;
 use umbel_hub::{Hub, OnSlow, SessionKey, Skipped, Verdict};
-use umbel_protocol::{Delivery, Dialect, GapReason, Message, Payload, SessionId, Timestamp, Topic};
+use umbel_protocol::{
+    Delivery, Dialect, EventName, GapReason, Message, Payload, SessionId, Timestamp, Topic,
+};
 
 const TOPICS: usize = 3;
 const SESSIONS: usize = 4;
@@ -104,8 +106,18 @@ impl Bed {
     fn open(&mut self, dialect: Dialect) -> Client {
         self.next_id += 1;
         let id = SessionId(self.next_id);
+        let key = self.hub.open(id, dialect, ());
+        // Neither dialect has event names: what differs is only the lane.
+        let name = match self.next_id % 3 {
+            0 => None,
+            1 => Some("one"),
+            _ => Some("two"),
+        };
+        if let Some(name) = name {
+            self.hub.set_default_event(key, &EventName::new(name).unwrap());
+        }
         Client {
-            key: self.hub.open(id, dialect, ()),
+            key,
             id,
             got: Vec::new(),
             held: HashMap::new(),
@@ -169,6 +181,7 @@ impl Bed {
                     id: None,
                 },
                 received: u64::from(number),
+                bare: false,
             });
             for client in &mut self.clients {
                 let Some(since) = client.held.get_mut(topic) else {

@@ -1,7 +1,7 @@
 //! The dialects: how one message becomes the frames of each client protocol.
 
 use crate::websocket::{self, Opcode};
-use crate::{Message, PayloadKind, Topic, json, sse};
+use crate::{EventName, Message, PayloadKind, Topic, json, sse};
 
 /// A client wire protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -27,10 +27,16 @@ impl Dialect {
         self as usize
     }
 
-    /// Appends `message` as one frame of this dialect, framing included.
+    /// Appends `message` as one frame of this dialect, framing included. `default_event` names an
+    /// SSE event whose publisher gave it no name; the other dialects have no use for it.
     ///
-    /// HOT PATH: runs once per message, worker and dialect in use, never per session.
-    pub fn write_message(self, out: &mut Vec<u8>, message: &Message) {
+    /// HOT PATH: runs once per message, worker and encoding in use, never per session.
+    pub fn write_message(
+        self,
+        out: &mut Vec<u8>,
+        message: &Message,
+        default_event: Option<&EventName>,
+    ) {
         match self {
             Self::Plain => websocket::write_frame(
                 out,
@@ -38,7 +44,7 @@ impl Dialect {
                 message.payload.bytes(),
             ),
             Self::Json => json::write_message(out, message),
-            Self::Sse => sse::write_message(out, message),
+            Self::Sse => sse::write_message(out, message, default_event),
         }
     }
 
@@ -109,7 +115,7 @@ mod tests {
 
     fn json_body(message: &Message) -> String {
         let mut out = Vec::new();
-        Dialect::Json.write_message(&mut out, message);
+        Dialect::Json.write_message(&mut out, message, None);
         assert_eq!(out[0], 0x81);
         let header = if out[1] < 126 { 2 } else { 4 };
         String::from_utf8(out.split_off(header)).unwrap()
@@ -119,7 +125,7 @@ mod tests {
     fn plain_frames_are_the_payload_with_the_opcode_of_its_kind() {
         let frame = |payload| {
             let mut out = Vec::new();
-            Dialect::Plain.write_message(&mut out, &message(payload));
+            Dialect::Plain.write_message(&mut out, &message(payload), None);
             out
         };
         assert_eq!(frame(Payload::text("hi".into())), b"\x81\x02hi");

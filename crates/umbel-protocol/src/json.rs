@@ -4,9 +4,11 @@
 //! own.
 
 mod command;
+mod object;
 mod reply;
 
 pub use command::{Command, Publish, Request, RequestError, RequestId, requests};
+pub use object::with_members;
 pub use reply::{ErrorCode, Reply};
 
 use base64::Engine as _;

@@ -28,4 +28,6 @@ pub use message::{
     ParseSessionIdError, SessionId, Timestamp,
 };
 pub use payload::{Payload, PayloadError, PayloadKind};
-pub use topic::{Topic, TopicError, TopicPattern, TopicPatternError, topics_in_path};
+pub use topic::{
+    Topic, TopicError, TopicPattern, TopicPatternError, decode_path_segment, topics_in_path,
+};

@@ -30,6 +30,9 @@ pub struct Delivery {
     /// When the node received it, in microseconds of the node's own clock, which only its
     /// differences are taken of.
     pub received: u64,
+    /// Whether a broker beyond this node carries the payload alone, without what a [`Message`]
+    /// says besides, for backends that subscribe there and know no envelope.
+    pub bare: bool,
 }
 
 /// Microseconds since the Unix epoch.

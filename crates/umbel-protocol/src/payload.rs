@@ -33,6 +33,7 @@ pub struct PayloadError(Fault);
 enum Fault {
     NotUtf8 { at: usize },
     NotJson(serde_json::Error),
+    NotObject(serde_json::Error),
     TooDeep,
 }
 
@@ -93,6 +94,16 @@ impl Payload {
             }
             _ => Self::new(kind, self.bytes),
         }
+    }
+
+    /// A JSON object of whatever kind, with these members in the place of its own of the same
+    /// names ([`crate::json::with_members`]). It stays of its kind.
+    pub fn with_members(self, members: &[(&str, String)]) -> Result<Self, PayloadError> {
+        let text = std::str::from_utf8(&self.bytes)
+            .map_err(|error| PayloadError(Fault::NotUtf8 { at: error.valid_up_to() }))?;
+        let object = crate::json::with_members(text, members)
+            .map_err(|error| PayloadError(Fault::NotObject(error)))?;
+        Ok(Self { kind: self.kind, bytes: object.into() })
     }
 
     /// The kind.
@@ -178,6 +189,7 @@ impl fmt::Display for PayloadError {
         match &self.0 {
             Fault::NotUtf8 { at } => write!(f, "payload is not UTF-8 at byte {at}"),
             Fault::NotJson(error) => write!(f, "payload is not JSON: {error}"),
+            Fault::NotObject(error) => write!(f, "payload is not a JSON object: {error}"),
             Fault::TooDeep => {
                 write!(f, "payload is nested deeper than {} levels", Payload::MAX_NESTING)
             }
@@ -188,7 +200,7 @@ impl fmt::Display for PayloadError {
 impl std::error::Error for PayloadError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.0 {
-            Fault::NotJson(error) => Some(error),
+            Fault::NotJson(error) | Fault::NotObject(error) => Some(error),
             Fault::NotUtf8 { .. } | Fault::TooDeep => None,
         }
     }
@@ -268,6 +280,19 @@ mod tests {
         );
         assert!(Payload::text("no".into()).into_kind(PayloadKind::Json).is_err());
         assert!(Payload::binary(&b"\xff"[..]).into_kind(PayloadKind::Text).is_err());
+    }
+
+    #[test]
+    fn members_are_set_whatever_the_kind() {
+        let members = [("id", "7".to_owned())];
+        for payload in [Payload::text("{}".into()), Payload::binary(&b"{}"[..])] {
+            let kind = payload.kind();
+            let stamped = payload.with_members(&members).unwrap();
+            assert_eq!((stamped.kind(), &stamped.bytes()[..]), (kind, &b"{\"id\":7}"[..]));
+        }
+        let error = |payload: Payload| payload.with_members(&members).unwrap_err().to_string();
+        assert!(error(Payload::text("[]".into())).starts_with("payload is not a JSON object: "));
+        assert_eq!(error(Payload::binary(&b"\xff"[..])), "payload is not UTF-8 at byte 0");
     }
 
     proptest! {

@@ -13,33 +13,41 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use memchr::memchr2;
 
 use crate::dialect::GapReason;
-use crate::{Message, PayloadKind, Topic};
+use crate::{EventName, Message, PayloadKind, Topic};
 
-/// Appends a message as one event block.
-pub fn write_message(out: &mut Vec<u8>, message: &Message) {
+/// Appends a message as one event block; without a name of its own it has that of `default_event`.
+pub fn write_message(out: &mut Vec<u8>, message: &Message, default_event: Option<&EventName>) {
+    let event = message.event.as_ref().or(default_event);
     if let Some(id) = message.id {
         out.extend_from_slice(format!("id: {id}\n").as_bytes());
     }
     if message.payload.kind() == PayloadKind::Binary {
-        return write_binary(out, message);
+        return write_binary(out, message.payload.bytes(), event);
     }
-    if let Some(event) = &message.event {
+    if let Some(event) = event {
         write_field(out, "event", event.as_str().as_bytes());
     }
     write_data(out, message.payload.bytes());
     out.push(b'\n');
 }
 
+/// Appends a named event that is no message of a topic.
+pub fn write_event(out: &mut Vec<u8>, event: &EventName, data: &str) {
+    write_field(out, "event", event.as_str().as_bytes());
+    write_data(out, data.as_bytes());
+    out.push(b'\n');
+}
+
 /// SSE is text: bytes travel as base64, in an event of their own that says so.
-fn write_binary(out: &mut Vec<u8>, message: &Message) {
+fn write_binary(out: &mut Vec<u8>, bytes: &[u8], event: Option<&EventName>) {
     out.extend_from_slice(b"event: umbel.base64\ndata: {");
-    if let Some(event) = &message.event {
+    if let Some(event) = event {
         out.extend_from_slice(b"\"event\":");
         crate::json::write_string(out, event.as_str());
         out.push(b',');
     }
     out.extend_from_slice(b"\"base64\":\"");
-    out.extend_from_slice(BASE64.encode(message.payload.bytes()).as_bytes());
+    out.extend_from_slice(BASE64.encode(bytes).as_bytes());
     out.extend_from_slice(b"\"}\n\n");
 }
 
@@ -101,7 +109,7 @@ mod tests {
 
     fn written(message: &Message) -> String {
         let mut out = Vec::new();
-        write_message(&mut out, message);
+        write_message(&mut out, message, None);
         String::from_utf8(out).unwrap()
     }
 
@@ -140,6 +148,31 @@ mod tests {
     }
 
     #[test]
+    fn a_default_name_is_for_messages_that_have_none() {
+        let name = EventName::new("notification").unwrap();
+        for (payload, event, expected) in [
+            (Payload::text("x".into()), None, "event: notification\ndata: x\n\n"),
+            (Payload::text("x".into()), Some("typed"), "event: typed\ndata: x\n\n"),
+            (
+                Payload::binary(&b"\xff"[..]),
+                None,
+                "event: umbel.base64\ndata: {\"event\":\"notification\",\"base64\":\"/w==\"}\n\n",
+            ),
+        ] {
+            let mut out = Vec::new();
+            write_message(&mut out, &message(payload, event), Some(&name));
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn an_event_of_its_own_has_a_name_and_a_data_line_per_line() {
+        let mut out = Vec::new();
+        write_event(&mut out, &EventName::new("connected").unwrap(), "a\nb");
+        assert_eq!(out, b"event: connected\ndata: a\ndata: b\n\n");
+    }
+
+    #[test]
     fn what_is_not_a_message_fires_no_unnamed_event() {
         let mut out = Vec::new();
         write_retry(&mut out, 1234);
@@ -164,7 +197,7 @@ mod tests {
             cut in 0..400_usize,
         ) {
             let mut out = Vec::new();
-            write_message(&mut out, &message(Payload::text(text.clone()), event.as_deref()));
+            write_message(&mut out, &message(Payload::text(text.clone()), event.as_deref()), None);
             let (head, tail) = out.split_at(cut.min(out.len()));
             let mut parser = EventParser::default();
             let mut events = parser.feed(head);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 mod path;
 mod pattern;
 
-pub use path::topics_in_path;
+pub use path::{decode_path_segment, topics_in_path};
 pub use pattern::{TopicPattern, TopicPatternError};
 
 /// The name of a topic, checked once and cheap to clone.

@@ -7,6 +7,7 @@ mod effective;
 mod file;
 mod mask;
 mod mistake;
+mod origins;
 mod reference;
 mod settings;
 mod topic_rules;
@@ -15,9 +16,10 @@ mod value;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-pub use effective::Origins;
+pub use effective::Provenance;
 pub(crate) use mask::masked;
 pub use mistake::{Mistake, Mistakes, Place};
+pub use origins::Origins;
 pub use reference::reference;
 pub use settings::{BrokerSettings, BrokerUrl, Limits, Listen, NodeSettings, Settings};
 pub use topic_rules::{Access, TopicRule, TopicRules};
@@ -91,7 +93,7 @@ impl Settings {
     fn apply(&mut self, path: &str, value: &Value<'_>, place: Place, mistakes: &mut Mistakes) {
         match SETTINGS.iter().find(|setting| setting.path == path) {
             Some(setting) => match (setting.apply)(self, value) {
-                Ok(()) => self.origins.set(path, value.as_toml(setting.default), place),
+                Ok(()) => self.provenance.set(path, value.as_toml(setting.default), place),
                 Err(fault) => mistakes.add(place, format!("{path}: {fault}")),
             },
             None => {
@@ -101,7 +103,7 @@ impl Settings {
     }
 
     fn find_contradictions(&self, mistakes: &mut Mistakes) {
-        let Listen { http, admin } = self.listen;
+        let Listen { http, admin, .. } = self.listen;
         if http == admin && http.port() != 0 {
             mistakes.add(
                 Place::Settings,

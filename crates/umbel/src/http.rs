@@ -1,10 +1,13 @@
-//! The HTTP surface: publishing, and the way into sessions.
+//! The HTTP surface: publishing, and the way into sessions, by the node's own URLs and the
+//! application's.
 
 mod connection;
+mod cors;
 mod page;
 mod problem;
 mod publish;
 mod query;
+mod route;
 mod service;
 mod subscribe;
 mod websocket;

@@ -12,6 +12,7 @@ mod http;
 mod ledger;
 mod listen;
 pub mod node;
+pub mod route;
 mod session;
 mod wheel;
 mod worker;
@@ -19,5 +20,6 @@ mod worker;
 /// What the fuzz targets need to reach.
 #[doc(hidden)]
 pub mod fuzzing {
+    pub use crate::route::topics;
     pub use crate::session::incoming;
 }

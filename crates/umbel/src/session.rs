@@ -13,12 +13,14 @@ pub(crate) use open::{Opening, open};
 pub(crate) use task::SessionTask;
 pub(crate) use wire::{Wire, Written};
 
+use std::rc::Rc;
 use std::task::Waker;
 
 use umbel_hub::SessionKey;
 use umbel_protocol::{SessionId, Topic};
 
 use crate::config::Limits;
+use crate::route::Stamp;
 use crate::wheel::Tick;
 use incoming::Incoming;
 
@@ -57,12 +59,24 @@ pub(crate) struct SessionRef {
 /// What a session's client may say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// Frames are payloads, for this topic if it may publish at all.
-    Plain { publish_to: Option<Topic>, echo: bool, close_on_gap: bool },
+    /// Frames are payloads, for this target if it may publish at all.
+    Plain { publish: Option<PublishTarget>, close_on_gap: bool },
     /// Frames are commands.
     Json,
     /// Nothing: the stream goes one way.
     Sse,
+}
+
+/// What becomes of the frames of a plain session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PublishTarget {
+    pub(crate) topic: Topic,
+    /// Whether the session hears its own messages.
+    pub(crate) echo: bool,
+    /// Whether a broker beyond the node carries the payload alone.
+    pub(crate) bare: bool,
+    /// What is set in each message.
+    pub(crate) stamp: Option<Rc<Stamp>>,
 }
 
 /// Where a session stands in its life.

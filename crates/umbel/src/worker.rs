@@ -29,9 +29,10 @@ use umbel_protocol::Topic;
 
 use crate::authorise::Door;
 use crate::clock::Clock;
-use crate::config::Limits;
+use crate::config::{Limits, Origins};
 use crate::http::Connection;
 use crate::ledger::Ledger;
+use crate::route::Routes;
 use crate::session::incoming::FrameParser;
 use crate::session::{Session, SessionRef};
 use crate::wheel::{Tick, Wheel};
@@ -50,6 +51,9 @@ pub(crate) struct Worker {
     /// Topics that sessions are about to hold, and how many are.
     pub(crate) attaching: RefCell<HashMap<Topic, usize>>,
     pub(crate) door: Door,
+    pub(crate) routes: Routes,
+    /// Of which pages scripts may read answers.
+    pub(crate) origins: Origins,
     pub(crate) limits: Limits,
     pub(crate) heartbeat_seconds: u32,
     pub(crate) clock: Clock,
@@ -85,6 +89,8 @@ impl Worker {
             broker: seed.broker.clone(),
             attaching: RefCell::default(),
             door: Door::new(seed.settings.topics.clone()),
+            routes: seed.settings.routes.clone(),
+            origins: seed.settings.listen.origins.clone(),
             limits,
             heartbeat_seconds: seed.settings.node.heartbeat_seconds,
             clock: seed.clock,

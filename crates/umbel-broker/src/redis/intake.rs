@@ -163,7 +163,7 @@ impl Intake {
             }
         };
         self.metrics.messages.of(form).add(1);
-        let delivery = Delivery { message, received: times.received };
+        let delivery = Delivery { message, received: times.received, bare: false };
         let mut last = None;
         for worker in workers.iter() {
             if let Some(before) = last.replace(worker) {

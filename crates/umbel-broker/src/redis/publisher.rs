@@ -10,7 +10,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, Value};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
-use umbel_protocol::{Message, envelope};
+use umbel_protocol::{Delivery, envelope};
 
 use super::fault::Fault;
 use super::metrics::{BrokerMetrics, Outcome};
@@ -70,8 +70,13 @@ pub(super) fn new(prefix: String, metrics: Arc<BrokerMetrics>) -> (Publisher, Pu
 
 impl Publisher {
     /// Queues a message, waiting for room if there is none.
-    pub(super) async fn submit(&self, message: &Message) -> Result<Receipt, PublishError> {
-        let payload = envelope::encode(message);
+    pub(super) async fn submit(&self, delivery: &Delivery) -> Result<Receipt, PublishError> {
+        let message = &delivery.message;
+        let payload = if delivery.bare {
+            message.payload.bytes().to_vec()
+        } else {
+            envelope::encode(message)
+        };
         let weight = (payload.len() + JOB_BYTES).min(QUEUE_BYTES);
         let permits = u32::try_from(weight).expect("at most the whole queue, 16 MiB");
         let room = timeout(ROOM_WAIT, self.room.clone().acquire_many_owned(permits));

@@ -18,7 +18,7 @@ use super::{Fault, Topic, TopicError};
 /// # Ok::<(), umbel_protocol::TopicError>(())
 /// ```
 pub fn topics_in_path(segment: &str) -> Result<Vec<Topic>, TopicError> {
-    let decoded = decode_once(segment)?;
+    let decoded = decode_path_segment(segment)?;
     if decoded.is_empty() {
         return Err(TopicError(Fault::None));
     }
@@ -32,7 +32,8 @@ pub fn topics_in_path(segment: &str) -> Result<Vec<Topic>, TopicError> {
     Ok(topics)
 }
 
-fn decode_once(segment: &str) -> Result<Cow<'_, str>, TopicError> {
+/// One segment of a path, percent-decoded exactly once.
+pub fn decode_path_segment(segment: &str) -> Result<Cow<'_, str>, TopicError> {
     if let Some(at) = incomplete_percent(segment.as_bytes()) {
         return Err(TopicError(Fault::BadPercent { at }));
     }

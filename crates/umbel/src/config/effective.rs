@@ -11,7 +11,7 @@ use super::{Place, Settings, TopicRule};
 
 /// Where the settings that aren't at their defaults were set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Origins {
+pub struct Provenance {
     /// By path: the value as TOML has it, and its place.
     settings: BTreeMap<String, (String, Place)>,
     /// By pattern.
@@ -21,7 +21,7 @@ pub struct Origins {
 /// Where comments begin, if what they are about leaves room.
 const COMMENT_COLUMN: usize = 36;
 
-impl Origins {
+impl Provenance {
     /// Notes the last source of a setting.
     pub(super) fn set(&mut self, path: &str, value: String, place: Place) {
         self.settings.insert(path.to_owned(), (value, place));
@@ -46,7 +46,7 @@ impl Settings {
                 text.extend([gap, "[", table, "]\n"]);
                 section = table;
             }
-            let (value, origin) = match self.origins.settings.get(setting.path) {
+            let (value, origin) = match self.provenance.settings.get(setting.path) {
                 Some((value, place)) => (value.as_str(), place.to_string()),
                 None => (setting.default, "default".to_owned()),
             };
@@ -63,7 +63,7 @@ impl Settings {
     }
 
     fn push_rule(&self, text: &mut String, rule: &TopicRule) {
-        let origin = self.origins.rules.get(rule.pattern.as_str()).map(Place::to_string);
+        let origin = self.provenance.rules.get(rule.pattern.as_str()).map(Place::to_string);
         push_line(text, "[[topics]]", &origin.unwrap_or_default());
         let words = [
             ("match", rule.pattern.as_str()),
@@ -172,7 +172,7 @@ on_slow = \"drop\"
         let first = loaded(FILE);
         let second = loaded(&first.effective());
         let without_origins =
-            |settings: Settings| Settings { origins: Origins::default(), ..settings };
+            |settings: Settings| Settings { provenance: Provenance::default(), ..settings };
         assert_eq!(without_origins(first), without_origins(second));
     }
 
@@ -180,7 +180,7 @@ on_slow = \"drop\"
     fn passwords_are_masked() {
         let mut settings = Settings::default();
         let url = "\"redis://:secret@127.0.0.1\"".to_owned();
-        settings.origins.set("broker.url", url, Place::Flag("--broker"));
+        settings.provenance.set("broker.url", url, Place::Flag("--broker"));
         let text = settings.effective();
         assert_eq!(line(&text, "url"), "url = \"redis://:***@127.0.0.1\" # --broker");
     }

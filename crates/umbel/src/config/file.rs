@@ -1,5 +1,8 @@
 //! The TOML file: every value with its line.
 
+mod route;
+mod routes;
+
 use std::ops::Range;
 use std::path::Path;
 
@@ -66,6 +69,7 @@ impl Reader<'_> {
             let path = format!("{prefix}{}", key.get_ref());
             match value.get_ref() {
                 _ if path == "topics" => self.topics(value),
+                _ if path == "routes" => self.routes(value),
                 DeValue::Table(inner) if is_section(&path) => {
                     self.table(&format!("{path}."), inner);
                 }
@@ -90,7 +94,7 @@ impl Reader<'_> {
             };
             if let Some(rule) = self.topic_rule(&entry.span(), table) {
                 let place = self.place(&entry.span());
-                self.settings.origins.set_rule(&rule.pattern, place);
+                self.settings.provenance.set_rule(&rule.pattern, place);
                 rules.push(rule);
                 spans.push(entry.span());
             }
@@ -261,7 +265,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn never_panics(text in "([a-z_\\[\\]\"'=.\\n# 0-9*{}-]|topics|match|listen|http|limits){0,60}") {
+        fn never_panics(text in "([a-z_\\[\\]\"'=.\\n# 0-9*{}-]|topics|match|listen|http|limits|\\[\\[routes\\]\\]\n|path|query|stamp|transports|\"/\\{a\\}\"){0,60}") {
             load(&text);
         }
     }

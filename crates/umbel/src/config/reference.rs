@@ -14,7 +14,7 @@ pub fn reference() -> String {
         }
         text.extend(["# ", setting.meaning, "\n", key, " = ", setting.default, "\n"]);
     }
-    text + TOPICS
+    text + TOPICS + ROUTES
 }
 
 const HEADER: &str = "\
@@ -35,6 +35,26 @@ const TOPICS: &str = "
 # publish   = \"nobody\"       # the same words
 # kind      = \"json\"         # text | json | binary: all payloads are; absent: what publishers say
 # on_slow   = \"disconnect\"   # disconnect | drop (oldest first, told) | latest (only the newest value)
+";
+
+const ROUTES: &str = "
+# An application's own URLs, and the topics that they stand for. A route never widens a rule: both must
+# allow. The closest path serves a request, the node's own paths (/topics, /publish, /ws) always win, and
+# `/` without an upgrade or `Accept: text/event-stream` is the node's page. A value that a URL gives
+# for a parameter is decoded once and must be one segment of a topic name.
+#
+# [[routes]]
+# path       = \"/game/{game}\"             # a parameter is a whole segment
+# transports = [\"websocket\", \"sse\"]     # absent: both
+# topics     = [\"game.{game}.state\", \"ticks.{query.rate}\", \"metrics.{query.metrics[]}\"]
+# query.metrics = { max = 50, empty = \"refuse\" }   # a list, split at commas; empty: refuse | wait (without)
+# publish_to = \"game.{game}.actions\"      # where a WebSocket's frames go; absent: they close it with 4403
+# echo       = true                        # whether the sender hears itself
+# envelope   = true                        # false: backends that subscribe at the broker get the bare payload
+# stamp      = { id = \"{message.id}\", by = \"{session.id}\", at = \"{message.time}\", room = \"{game}\" }
+#                                          # set in what sessions publish, which must then be JSON objects
+# event      = \"state\"                    # the SSE event of messages that have no name
+# hello      = { event = \"connected\", data = \"welcome\" }   # the first event, or text frame, of a session
 ";
 
 #[cfg(test)]

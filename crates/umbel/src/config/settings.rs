@@ -4,9 +4,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use umbel_broker::RedisUrl;
 
-use super::effective::Origins;
+use super::effective::Provenance;
+use super::origins::Origins;
 use super::topic_rules::TopicRules;
 use super::value::Value;
+use crate::route::Routes;
 
 /// Everything that can be set, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,16 +24,20 @@ pub struct Settings {
     /// Who may do what on which topics.
     pub topics: TopicRules,
     /// Where each of these was set.
-    pub origins: Origins,
+    pub provenance: Provenance,
+    /// The application's own URLs.
+    pub routes: Routes,
 }
 
 /// Where the node listens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listen {
     /// For clients and publishers.
     pub http: SocketAddr,
     /// For operators: metrics and health.
     pub admin: SocketAddr,
+    /// Of which pages scripts may read the answers for clients and publishers.
+    pub origins: Origins,
 }
 
 /// What carries the messages, and how.
@@ -109,6 +115,15 @@ pub(super) const SETTINGS: &[Setting] = &[
         apply: |settings, value| value.address().map(|set| settings.listen.admin = set),
     },
     Setting {
+        path: "listen.origins",
+        default: "[]",
+        meaning: "pages whose scripts may read answers (CORS), such as [\"https://app.example.org\"], or \"*\" for all without credentials; a variable has them between commas",
+        apply: |settings, value| {
+            let texts = value.texts("a list of origins, or \"*\"")?;
+            Origins::read(&texts).map(|set| settings.listen.origins = set)
+        },
+    },
+    Setting {
         path: "broker.url",
         default: "\"memory:\"",
         meaning: "what carries messages: memory: is within one node, redis://[user:password@]host:port or unix:///path between nodes; flag --broker",
@@ -132,7 +147,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         path: "broker.ready_without",
         default: "false",
         meaning: "whether /readyz says ready while Redis can't be used: sessions stay either way, but are told nothing new",
-        apply: |settings, value| value.flag().map(|set| settings.broker.ready_without = set),
+        apply: |settings, value| value.boolean().map(|set| settings.broker.ready_without = set),
     },
     Setting {
         path: "node.workers",
@@ -204,6 +219,7 @@ impl Default for Settings {
             listen: Listen {
                 http: (Ipv4Addr::LOCALHOST, 8080).into(),
                 admin: (Ipv4Addr::LOCALHOST, 9464).into(),
+                origins: Origins::default(),
             },
             broker: BrokerSettings {
                 url: BrokerUrl::Memory,
@@ -221,7 +237,8 @@ impl Default for Settings {
                 behind_bytes: 1_048_576,
             },
             topics: TopicRules::default(),
-            origins: Origins::default(),
+            provenance: Provenance::default(),
+            routes: Routes::default(),
         }
     }
 }
@@ -274,8 +291,8 @@ mod tests {
     fn the_table_s_defaults_are_the_defaults() {
         let mut settings = Settings::default();
         for setting in SETTINGS {
-            let text = setting.default.trim_matches('"');
-            (setting.apply)(&mut settings, &Value::Untyped(text)).unwrap();
+            let default = toml::de::DeValue::parse(setting.default).unwrap();
+            (setting.apply)(&mut settings, &Value::of(default.get_ref())).unwrap();
             assert_eq!(settings, Settings::default(), "{}", setting.path);
         }
     }

@@ -10,10 +10,12 @@ use toml::de::DeValue;
 pub(super) enum Value<'v> {
     /// A TOML string.
     Text(&'v str),
-    /// A TOML boolean.
-    Flag(bool),
     /// A TOML integer; `None` beyond 64 bits.
     Integer(Option<i64>),
+    /// A TOML boolean.
+    Boolean(bool),
+    /// A TOML array of strings.
+    Texts(Vec<&'v str>),
     /// Text from a variable or flag, which may stand for any type.
     Untyped(&'v str),
     /// Something else, with its name.
@@ -24,9 +26,15 @@ impl<'v> Value<'v> {
     pub(super) fn of(value: &'v DeValue<'_>) -> Self {
         match value {
             DeValue::String(text) => Self::Text(text),
-            DeValue::Boolean(flag) => Self::Flag(*flag),
             DeValue::Integer(integer) => {
                 Self::Integer(i64::from_str_radix(integer.as_str(), integer.radix()).ok())
+            }
+            DeValue::Boolean(boolean) => Self::Boolean(*boolean),
+            DeValue::Array(items) => {
+                match items.iter().map(|item| item.get_ref().as_str()).collect() {
+                    Some(texts) => Self::Texts(texts),
+                    None => Self::Other("array of other things than strings"),
+                }
             }
             other => Self::Other(other.type_str()),
         }
@@ -38,7 +46,8 @@ impl<'v> Value<'v> {
             Self::Untyped(text) if !default.starts_with('"') => (*text).to_owned(),
             // JSON's escapes are all TOML's too.
             Self::Text(text) | Self::Untyped(text) => serde_json::Value::from(*text).to_string(),
-            Self::Flag(flag) => flag.to_string(),
+            Self::Boolean(boolean) => boolean.to_string(),
+            Self::Texts(texts) => serde_json::Value::from(texts.clone()).to_string(),
             Self::Integer(Some(number)) => number.to_string(),
             Self::Integer(None) | Self::Other(_) => {
                 unreachable!("no setting takes what this can't show")
@@ -46,13 +55,44 @@ impl<'v> Value<'v> {
         }
     }
 
+    /// What it is, with its article.
+    fn type_name(&self) -> String {
+        match self {
+            Self::Text(_) | Self::Untyped(_) => "a string".to_owned(),
+            Self::Integer(_) => "an integer".to_owned(),
+            Self::Boolean(_) => "a boolean".to_owned(),
+            Self::Texts(_) => "an array".to_owned(),
+            Self::Other(other) if other.starts_with('a') => format!("an {other}"),
+            Self::Other(other) => format!("a {other}"),
+        }
+    }
+
     /// The text, or what should have been there.
     pub(super) fn text(&self, wanted: &str) -> Result<&'v str, String> {
         match self {
             Self::Text(text) | Self::Untyped(text) => Ok(text),
-            Self::Integer(_) => Err(format!("must be a string, {wanted}, not an integer")),
-            Self::Flag(_) => Err(format!("must be a string, {wanted}, not a boolean")),
-            Self::Other(other) => Err(format!("must be a string, {wanted}, not a {other}")),
+            other => Err(format!("must be a string, {wanted}, not {}", other.type_name())),
+        }
+    }
+
+    pub(super) fn boolean(&self) -> Result<bool, String> {
+        match self {
+            Self::Boolean(boolean) => Ok(*boolean),
+            Self::Untyped("true") => Ok(true),
+            Self::Untyped("false") => Ok(false),
+            Self::Untyped(text) => Err(format!("`{text}` is neither true nor false")),
+            other => Err(format!("must be true or false, not {}", other.type_name())),
+        }
+    }
+
+    /// Several texts. A variable has them between commas.
+    pub(super) fn texts(&self, wanted: &str) -> Result<Vec<&'v str>, String> {
+        match self {
+            Self::Texts(texts) => Ok(texts.clone()),
+            Self::Text(text) => Ok(vec![text]),
+            Self::Untyped(text) if text.trim_ascii().is_empty() => Ok(Vec::new()),
+            Self::Untyped(text) => Ok(text.split(',').map(str::trim_ascii).collect()),
+            other => Err(format!("must be {wanted}, not {}", other.type_name())),
         }
     }
 
@@ -68,25 +108,11 @@ impl<'v> Value<'v> {
             Self::Integer(Some(number)) => (u64::try_from(*number).ok(), number.to_string()),
             Self::Integer(None) => (None, "the number".to_owned()),
             Self::Untyped(text) => (text.parse().ok(), format!("`{text}`")),
-            Self::Text(_) => return Err(format!("must be {wanted}, not a string")),
-            Self::Flag(_) => return Err(format!("must be {wanted}, not a boolean")),
-            Self::Other(other) => return Err(format!("must be {wanted}, not a {other}")),
+            other => return Err(format!("must be {wanted}, not {}", other.type_name())),
         };
         number
             .filter(|number| range.contains(number))
             .ok_or_else(|| format!("{shown} is not {wanted}"))
-    }
-
-    pub(super) fn flag(&self) -> Result<bool, String> {
-        match self {
-            Self::Flag(flag) => Ok(*flag),
-            Self::Untyped("true") => Ok(true),
-            Self::Untyped("false") => Ok(false),
-            Self::Untyped(text) => Err(format!("`{text}` is neither true nor false")),
-            Self::Text(_) => Err("must be true or false, not a string".to_owned()),
-            Self::Integer(_) => Err("must be true or false, not an integer".to_owned()),
-            Self::Other(other) => Err(format!("must be true or false, not a {other}")),
-        }
     }
 
     /// One of a few words.

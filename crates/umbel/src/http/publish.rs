@@ -201,7 +201,7 @@ impl Worker {
 
     async fn publish_http(&self, messages: Vec<Message>) -> Vec<Result<Published, PublishError>> {
         let received = self.clock.micros();
-        let delivery = |message| Delivery { message, received };
+        let delivery = |message| Delivery { message, received, bare: false };
         let results = self.broker.publish_all(messages.into_iter().map(delivery).collect()).await;
         let published = results.iter().filter(|result| result.is_ok()).count();
         self.metrics.messages_in.of(Source::Http).add(published as u64);

@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper::{Method, Request};
 
-use super::{Answer, Connection, Problem, page, publish, subscribe, websocket};
+use super::{Answer, Connection, Problem, cors, publish, route, subscribe, websocket};
 use crate::worker::Worker;
 
 /// Serves the requests of one connection, one after the other.
@@ -42,7 +42,12 @@ impl Service<Request<Incoming>> for HttpService {
             Exchange { worker: self.worker.clone(), connection: self.connection.clone(), request };
         Box::pin(async move {
             let (worker, connection) = (exchange.worker.clone(), exchange.connection.clone());
-            let answer = exchange.answer().await;
+            let cors = cors::headers(&worker.origins, exchange.request.headers());
+            let mut answer = match cors::preflight(&worker.origins, &exchange.request) {
+                Some(answer) => answer,
+                None => exchange.answer().await,
+            };
+            answer.headers_mut().extend(cors);
             connection.end_request(worker.now());
             Ok(answer)
         })
@@ -52,24 +57,23 @@ impl Service<Request<Incoming>> for HttpService {
 /// What a path names.
 #[derive(Debug, PartialEq, Eq)]
 enum Resource<'p> {
-    Page,
     /// With what stands behind `/topics/`, not decoded.
     Topics(&'p str),
     Publish,
     JsonDialect,
-    Unknown,
+    /// What the routes of the configuration say, or nothing.
+    Other,
 }
 
 impl<'p> Resource<'p> {
     fn of(path: &'p str) -> Self {
         match path {
-            "/" => Self::Page,
             "/publish" => Self::Publish,
             "/ws" => Self::JsonDialect,
             "/topics" => Self::Topics(""),
             _ => match path.strip_prefix("/topics/") {
                 Some(names) => Self::Topics(names),
-                None => Self::Unknown,
+                None => Self::Other,
             },
         }
     }
@@ -80,10 +84,6 @@ impl Exchange {
         let path = self.request.uri().path().to_owned();
         let upgrades = websocket::is_upgrade(&self.request);
         let answered = match (Resource::of(&path), self.request.method()) {
-            (Resource::Page, &Method::GET | &Method::HEAD) if !upgrades => {
-                Ok(page::answer(&self.request))
-            }
-            (Resource::Page, _) if !upgrades => Err(Problem::method_not_allowed("GET, HEAD")),
             (Resource::Topics(names), &Method::GET) => subscribe::topics(self, names).await,
             (Resource::Topics(names), &Method::POST) => return publish::topic(self, names).await,
             (Resource::Topics(_), _) => Err(Problem::method_not_allowed("GET, POST")),
@@ -94,9 +94,7 @@ impl Exchange {
                 Err(Problem::upgrade_required("/ws is a WebSocket"))
             }
             (Resource::JsonDialect, _) => Err(Problem::method_not_allowed("GET")),
-            (Resource::Page | Resource::Unknown, _) => {
-                Err(Problem::not_found(format!("there is nothing at {path}")))
-            }
+            (Resource::Other, _) => route::answer(self, &path).await,
         };
         answered.unwrap_or_else(Answer::from)
     }
@@ -109,16 +107,16 @@ mod tests {
     #[test]
     fn paths_name_resources() {
         for (path, resource) in [
-            ("/", Resource::Page),
+            ("/", Resource::Other),
             ("/publish", Resource::Publish),
             ("/ws", Resource::JsonDialect),
             ("/topics", Resource::Topics("")),
             ("/topics/", Resource::Topics("")),
             ("/topics/a%2Fb,c", Resource::Topics("a%2Fb,c")),
             ("/topics/a/b", Resource::Topics("a/b")),
-            ("/topicsx", Resource::Unknown),
-            ("/ws/", Resource::Unknown),
-            ("//", Resource::Unknown),
+            ("/topicsx", Resource::Other),
+            ("/ws/", Resource::Other),
+            ("//", Resource::Other),
         ] {
             assert_eq!(Resource::of(path), resource, "{path}");
         }

@@ -1,19 +1,17 @@
-//! `GET /topics/…` and `GET /ws`: from a request to a session.
-
-use std::fmt::Display;
+//! From a request to a session: `GET /topics/…`, `GET /ws`, and the last steps of every other way.
 
 use hyper::Request;
 use hyper::body::Body as _;
 use hyper::header::{ACCEPT, HeaderValue, ORIGIN};
 use umbel_hub::OnSlow;
 use umbel_protocol::json::{self, Reply};
-use umbel_protocol::{Dialect, SessionId, Topic, sse, topics_in_path};
+use umbel_protocol::{Dialect, EventName, SessionId, Topic, sse, topics_in_path};
 
 use super::query::Query;
 use super::service::Exchange;
-use super::{Answer, Problem, websocket};
-use crate::authorise::{Action, Principal};
-use crate::session::{CloseReason, Opening, Role};
+use super::{Answer, Problem, cors, websocket};
+use crate::authorise::{Action, Forbidden, Principal};
+use crate::session::{CloseReason, Opening, PublishTarget, Role};
 
 /// The subprotocol that a client may offer for the plain dialect.
 const PLAIN_SUBPROTOCOL: &str = "umbel.v1.plain";
@@ -30,9 +28,20 @@ const SSE_HEAD: &str = "HTTP/1.1 200 OK\r\n\
     X-Accel-Buffering: no\r\n\
     Connection: close\r\n";
 
+/// What a request asks for, before it is looked at who asks.
+#[derive(Debug)]
+pub(super) struct Wish {
+    pub(super) role: Role,
+    pub(super) topics: Vec<Topic>,
+    /// The name of SSE events of messages that have none.
+    pub(super) default_event: Option<EventName>,
+    /// What follows the head, in the dialect's own bytes.
+    pub(super) hello: Vec<u8>,
+}
+
 /// How the topics shall come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Transport {
+pub(super) enum Transport {
     WebSocket,
     Sse,
     History,
@@ -49,33 +58,40 @@ pub(super) async fn topics(exchange: Exchange, names: &str) -> Result<Answer, Pr
     let role = match transport {
         Transport::WebSocket => Role::Plain {
             // Over several topics it would be unclear where a frame goes.
-            publish_to: (topics.len() == 1).then(|| topics[0].clone()),
-            echo: !query.no_echo,
+            publish: (topics.len() == 1).then(|| PublishTarget {
+                topic: topics[0].clone(),
+                echo: !query.no_echo,
+                bare: false,
+                stamp: None,
+            }),
             close_on_gap: query.close_on_gap,
         },
         Transport::Sse | Transport::History => Role::Sse,
     };
-    exchange.open(role, topics).await
+    exchange.open(Wish::new(role, topics)).await
 }
 
 /// Opens a session of the JSON dialect.
 pub(super) async fn json(exchange: Exchange) -> Result<Answer, Problem> {
-    exchange.open(Role::Json, Vec::new()).await
+    exchange.open(Wish::new(Role::Json, Vec::new())).await
 }
 
 fn transport<B>(request: &Request<B>, query: &Query) -> Transport {
-    let accepts = |media_type: &str| {
-        let accepted = request.headers().get_all(ACCEPT).iter();
-        accepted.filter_map(|list| list.to_str().ok()).any(|list| list.contains(media_type))
-    };
-    let event_stream = accepts("text/event-stream");
     if websocket::is_upgrade(request) {
         Transport::WebSocket
-    } else if accepts("application/json") || (query.history.is_some() && !event_stream) {
+    } else if accepts(request, "application/json")
+        || (query.history.is_some() && !accepts(request, "text/event-stream"))
+    {
         Transport::History
     } else {
         Transport::Sse
     }
+}
+
+/// Whether the client lists a media type.
+pub(super) fn accepts<B>(request: &Request<B>, media_type: &str) -> bool {
+    let accepted = request.headers().get_all(ACCEPT).iter();
+    accepted.filter_map(|list| list.to_str().ok()).any(|list| list.contains(media_type))
 }
 
 fn asks_for_history<B>(
@@ -92,6 +108,12 @@ fn asks_for_history<B>(
     }
 }
 
+impl Wish {
+    fn new(role: Role, topics: Vec<Topic>) -> Self {
+        Self { role, topics, default_event: None, hello: Vec::new() }
+    }
+}
+
 impl Exchange {
     /// The topics of path and query, each once.
     fn named(&self, names: &str, query: &Query) -> Result<Vec<Topic>, Problem> {
@@ -104,52 +126,78 @@ impl Exchange {
                 topics.push(topic.clone());
             }
         }
-        let limit = self.worker.limits.topics_per_stream;
-        match topics.len() {
-            0 => Err(Problem::bad_request("no topic is named: /topics/{topic} or ?topic=")),
-            count if count > limit => Err(Problem::bad_request(format!(
-                "{count} topics are named, at most {limit} are allowed"
-            ))),
-            _ => Ok(topics),
+        if topics.is_empty() {
+            return Err(Problem::bad_request("no topic is named: /topics/{topic} or ?topic="));
         }
+        self.check_count(&topics).map_err(Problem::bad_request)?;
+        Ok(topics)
+    }
+
+    /// Whether one stream may have so many topics.
+    pub(super) fn check_count(&self, topics: &[Topic]) -> Result<(), String> {
+        let (count, limit) = (topics.len(), self.worker.limits.topics_per_stream);
+        if count > limit {
+            return Err(format!("{count} topics are named, at most {limit} are allowed"));
+        }
+        Ok(())
     }
 
     /// Agrees on a session and leaves it with the connection. Returns only to refuse.
-    async fn open(mut self, role: Role, topics: Vec<Topic>) -> Result<Answer, Problem> {
-        if !self.request.body().is_end_stream() {
-            return Err(Problem::bad_request("a request to subscribe has no body"));
-        }
+    pub(super) async fn open(mut self, wish: Wish) -> Result<Answer, Problem> {
+        let Wish { role, topics, default_event, hello } = wish;
         let id = SessionId(fastrand::u64(..));
         let (dialect, mut greeting) = self.greeting(&role, id)?;
         let mut granted = Vec::with_capacity(topics.len());
-        let mut refusal = None;
         for topic in topics {
             match self.grant(topic).await {
                 Ok(pair) => granted.push(pair),
                 Err(forbidden) if dialect != Dialect::Sse && self.is_a_page() => {
-                    refusal = Some((CloseReason::Forbidden, forbidden.to_string()));
+                    return self.open_to_close(CloseReason::Forbidden, forbidden.to_string()).await;
                 }
                 Err(forbidden) => return Err(Problem::forbidden(forbidden.to_string())),
             }
         }
-        if refusal.is_some() {
-            granted.clear();
-        } else {
-            self.write_first_words(dialect, id, &mut greeting);
-        }
-        self.connection.hand_over(Opening {
+        self.write_first_words(dialect, id, &mut greeting);
+        greeting.extend(hello);
+        let topics = granted;
+        let refusal = None;
+        self.hand_over(Opening { id, dialect, role, topics, default_event, greeting, refusal })
+            .await
+    }
+
+    /// Lets a page in to be told with a close code why it can't stay: of a refused upgrade it would
+    /// see nothing but 1006.
+    pub(super) async fn open_to_close(
+        mut self,
+        reason: CloseReason,
+        text: String,
+    ) -> Result<Answer, Problem> {
+        let id = SessionId(fastrand::u64(..));
+        let role = Role::Plain { publish: None, close_on_gap: false };
+        let (dialect, greeting) = self.greeting(&role, id)?;
+        self.hand_over(Opening {
             id,
             dialect,
             role,
-            topics: granted,
+            topics: Vec::new(),
+            default_event: None,
             greeting,
-            refusal,
-        });
+            refusal: Some((reason, text)),
+        })
+        .await
+    }
+
+    async fn hand_over(self, opening: Opening) -> Result<Answer, Problem> {
+        self.connection.hand_over(opening);
         // The driver takes the connection apart and this future with it.
         std::future::pending().await
     }
 
+    /// The dialect of a role, and the head of the answer that opens a session of it.
     fn greeting(&mut self, role: &Role, id: SessionId) -> Result<(Dialect, Vec<u8>), Problem> {
+        if !self.request.body().is_end_stream() {
+            return Err(Problem::bad_request("a request to subscribe has no body"));
+        }
         match role {
             Role::Plain { .. } => {
                 Ok((Dialect::Plain, websocket::accept(&mut self.request, PLAIN_SUBPROTOCOL, id)?))
@@ -158,19 +206,21 @@ impl Exchange {
                 Ok((Dialect::Json, websocket::accept(&mut self.request, json::SUBPROTOCOL, id)?))
             }
             Role::Sse => {
-                Ok((Dialect::Sse, format!("{SSE_HEAD}Umbel-Session: {id}\r\n\r\n").into_bytes()))
+                let mut head = SSE_HEAD.as_bytes().to_vec();
+                head.extend(cors::lines(&self.worker.origins, self.request.headers()));
+                head.extend_from_slice(format!("Umbel-Session: {id}\r\n\r\n").as_bytes());
+                Ok((Dialect::Sse, head))
             }
         }
     }
 
-    async fn grant(&self, topic: Topic) -> Result<(Topic, OnSlow), impl Display> {
+    async fn grant(&self, topic: Topic) -> Result<(Topic, OnSlow), Forbidden> {
         let authorised =
             self.worker.door.authorise(&Principal::Anonymous, Action::Subscribe, &topic).await;
         authorised.map(|rule| (topic, rule.on_slow))
     }
 
-    /// Pages see nothing of a refused upgrade but 1006, so they are let in to be told.
-    fn is_a_page(&self) -> bool {
+    pub(super) fn is_a_page(&self) -> bool {
         self.request.headers().get(ORIGIN).map(HeaderValue::as_bytes).is_some()
     }
 

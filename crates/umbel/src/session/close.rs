@@ -19,6 +19,8 @@ pub(crate) enum CloseReason {
     TooBig,
     /// A command that isn't JSON.
     Unparseable,
+    /// A URL that names nothing that can be served.
+    BadRequest,
     /// What the client asked for isn't allowed.
     Forbidden,
     /// It was further behind than its budget.
@@ -42,7 +44,7 @@ impl CloseReason {
             Self::NotUtf8 => 1007,
             Self::TooBig => 1009,
             Self::Overloaded => 1013,
-            Self::Unparseable => 4400,
+            Self::Unparseable | Self::BadRequest => 4400,
             Self::Forbidden => 4403,
             Self::Slow => 4408,
             Self::Gap => 4410,
@@ -68,6 +70,7 @@ impl LabelSet for CloseReason {
         Self::NotUtf8,
         Self::TooBig,
         Self::Unparseable,
+        Self::BadRequest,
         Self::Forbidden,
         Self::Slow,
         Self::Gap,
@@ -88,6 +91,7 @@ impl LabelSet for CloseReason {
             Self::NotUtf8 => "not_utf8",
             Self::TooBig => "too_big",
             Self::Unparseable => "unparseable",
+            Self::BadRequest => "bad_request",
             Self::Forbidden => "forbidden",
             Self::Slow => "slow",
             Self::Gap => "gap",

@@ -12,11 +12,11 @@ use umbel_hub::{Hub, OnSlow};
 use umbel_protocol::json::{
     self, Command, ErrorCode, Publish, Reply, Request, RequestError, RequestId,
 };
-use umbel_protocol::{Delivery, Message, Payload, PayloadError, Topic};
+use umbel_protocol::{Delivery, Message, Payload, PayloadError, Timestamp, Topic};
 
 use super::incoming::ClientFrame;
 use super::open::Hold;
-use super::{CloseReason, Role, Session, SessionRef};
+use super::{CloseReason, PublishTarget, Role, Session, SessionRef};
 use crate::authorise::{Action, Principal};
 use crate::clock::Clock;
 use crate::worker::{Source, Worker};
@@ -55,7 +55,7 @@ pub(super) async fn execute(worker: Rc<Worker>, session: SessionRef, frame: Stri
 /// Publishes one frame of the plain dialect. What can't be published ends the session, since the
 /// dialect has no other way to say so.
 pub(super) async fn publish_frame(worker: Rc<Worker>, session: SessionRef, frame: ClientFrame) {
-    let Some((topic, echo)) = worker.plain_target(session) else {
+    let Some(PublishTarget { topic, echo, bare, stamp }) = worker.publish_target(session) else {
         let text = "this URL takes no messages";
         return worker.close_session(session, CloseReason::Forbidden, text);
     };
@@ -64,11 +64,31 @@ pub(super) async fn publish_frame(worker: Rc<Worker>, session: SessionRef, frame
         ClientFrame::Binary(bytes) => Payload::binary(bytes),
         ClientFrame::Ping(_) | ClientFrame::Pong | ClientFrame::Close(_) => return,
     };
-    let publish = Publish { topic, payload, event: None, echo };
-    if let Err(refusal) = worker.publish(session, publish).await {
+    let published = Clock::wall();
+    let stamped = match stamp {
+        Some(stamp) => stamp.set(payload, session.id, published),
+        None => Ok(payload),
+    };
+    let result = match stamped {
+        Ok(payload) => {
+            let publish = Publish { topic, payload, event: None, echo };
+            worker.publish(session, Outgoing { publish, bare, published }).await.map(drop)
+        }
+        Err(error) => Err(PublishRefusal::WrongKind(topic, error)),
+    };
+    if let Err(refusal) = result {
         let (reason, text) = refusal.as_close();
         worker.close_session(session, reason, &text);
     }
+}
+
+/// What a session publishes, with what its frame doesn't say.
+#[derive(Debug)]
+struct Outgoing {
+    publish: Publish,
+    /// [`Delivery::bare`].
+    bare: bool,
+    published: Timestamp,
 }
 
 /// Why a session's message wasn't published.
@@ -130,13 +150,16 @@ impl Worker {
             Command::Ping => self.reply(session, id, &Reply::Pong),
             Command::Subscribe(_) => unreachable!("subscriptions are gathered by the caller"),
             Command::Unsubscribe(topic) => self.unsubscribe(session, id, &topic),
-            Command::Publish(publish) => match self.publish(session, publish).await {
-                Ok(published) => self.reply(session, id, &Reply::Published(published.id)),
-                Err(refusal) => {
-                    let (code, message) = refusal.as_reply();
-                    self.reply_error(session, id, code, &message);
+            Command::Publish(publish) => {
+                let outgoing = Outgoing { publish, bare: false, published: Clock::wall() };
+                match self.publish(session, outgoing).await {
+                    Ok(published) => self.reply(session, id, &Reply::Published(published.id)),
+                    Err(refusal) => {
+                        let (code, message) = refusal.as_reply();
+                        self.reply_error(session, id, code, &message);
+                    }
                 }
-            },
+            }
         }
     }
 
@@ -246,8 +269,9 @@ impl Worker {
     async fn publish(
         &self,
         session: SessionRef,
-        publish: Publish,
+        outgoing: Outgoing,
     ) -> Result<umbel_broker::Published, PublishRefusal> {
+        let Outgoing { publish, bare, published } = outgoing;
         let Publish { topic, payload, event, echo } = publish;
         let (bytes, limit) = (payload.bytes().len(), self.limits.payload_bytes);
         if bytes > limit {
@@ -261,22 +285,22 @@ impl Worker {
             topic,
             payload,
             event,
-            published: Clock::wall(),
+            published,
             origin: (!echo).then_some(session.id),
             id: None,
         };
         let received = self.clock.micros();
-        let published = self.broker.publish(Delivery { message, received }).await;
+        let published = self.broker.publish(Delivery { message, received, bare }).await;
         if published.is_ok() {
             self.metrics.messages_in.of(Source::Session).add(1);
         }
         published.map_err(PublishRefusal::NotPublished)
     }
 
-    fn plain_target(&self, session: SessionRef) -> Option<(Topic, bool)> {
+    fn publish_target(&self, session: SessionRef) -> Option<PublishTarget> {
         let hub = self.hub.borrow();
         match &hub.get(session.key).filter(|state| state.id == session.id)?.role {
-            Role::Plain { publish_to, echo, .. } => publish_to.clone().map(|topic| (topic, *echo)),
+            Role::Plain { publish, .. } => publish.clone(),
             Role::Json | Role::Sse => None,
         }
     }

@@ -6,7 +6,7 @@ use std::task::Waker;
 use tokio::net::TcpStream;
 use umbel_broker::Attachment;
 use umbel_hub::OnSlow;
-use umbel_protocol::{Dialect, SessionId, Topic};
+use umbel_protocol::{Dialect, EventName, SessionId, Topic};
 
 use super::incoming::Incoming;
 use super::{Charged, CloseReason, Phase, Role, Session, SessionRef, SessionTask, Wire};
@@ -19,6 +19,8 @@ pub(crate) struct Opening {
     pub(crate) dialect: Dialect,
     pub(crate) role: Role,
     pub(crate) topics: Vec<(Topic, OnSlow)>,
+    /// The name of SSE events of messages that have none.
+    pub(crate) default_event: Option<EventName>,
     /// The head of the answer and what comes before any message.
     pub(crate) greeting: Vec<u8>,
     /// Set when the client is let in only to be told with a close code why it can't stay.
@@ -102,7 +104,12 @@ impl Worker {
             last_written: self.now(),
             charged: Charged::default(),
         };
-        let key = self.hub.borrow_mut().open(opening.id, opening.dialect, session);
+        let mut hub = self.hub.borrow_mut();
+        let key = hub.open(opening.id, opening.dialect, session);
+        if let Some(name) = &opening.default_event {
+            hub.set_default_event(key, name);
+        }
+        drop(hub);
         self.metrics.session_opened(opening.dialect.into());
         SessionRef { key, id: opening.id }
     }

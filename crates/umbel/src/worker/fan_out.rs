@@ -131,6 +131,7 @@ mod tests {
                 id: None,
             },
             received: 0,
+            bare: false,
         })
     }
 

@@ -1,0 +1,156 @@
+//! From a batch of messages to logs and marks.
+
+use slab::Slab;
+use umbel_protocol::{Delivery, Dialect, GapReason, Topic};
+
+use crate::encoding::Encoding;
+use crate::keys::{SubscriptionKey, TopicKey};
+use crate::lane::Lane;
+use crate::log::Log;
+use crate::session::Subscription;
+use crate::{Hub, Tally};
+
+/// What appending to the lanes of one topic changes besides them.
+struct Appending<'h> {
+    topic: TopicKey,
+    #[allow(clippy::vec_box, reason = "as the hub has it")]
+    spare: &'h mut Vec<Box<Log>>,
+    touched: &'h mut Vec<(TopicKey, Encoding)>,
+    tally: &'h mut Tally,
+}
+
+impl Appending<'_> {
+    /// Appends a frame to a lane that has subscribers.
+    fn append(&mut self, dialect: Dialect, lane: &mut Lane, append: impl FnOnce(&mut Log)) {
+        let log = lane.log.get_or_insert_with(|| {
+            let mut log = self.spare.pop().unwrap_or_default();
+            log.restart(lane.next);
+            self.tally.log_bytes += log.capacity();
+            log
+        });
+        let capacity = log.capacity();
+        append(log);
+        self.tally.log_bytes += log.capacity() - capacity;
+        lane.next += 1;
+        if !std::mem::replace(&mut lane.touched, true) {
+            let encoding = Encoding { dialect, default_event: lane.default_event };
+            self.touched.push((self.topic, encoding));
+        }
+    }
+}
+
+impl<S> Hub<S> {
+    /// Appends messages to the logs of their topics and marks every subscription concerned as due.
+    /// Messages of topics without subscribers are passed over.
+    ///
+    /// HOT PATH: one lookup per message, one encode per message and encoding in use, one mark per
+    /// subscription and batch. No allocation but for growing logs, no lock, no log line.
+    pub fn fan_out<'m>(&mut self, batch: impl IntoIterator<Item = &'m Delivery>) {
+        for delivery in batch {
+            self.append(delivery);
+        }
+        self.mark_appended();
+    }
+
+    /// Appends one message to the log of its topic. [`Hub::mark_appended`] must follow.
+    ///
+    /// HOT PATH.
+    pub fn append(&mut self, delivery: &Delivery) {
+        let Delivery { message, received, .. } = delivery;
+        let Some(&topic) = self.names.get(&message.topic) else {
+            return;
+        };
+        let event_names = &self.event_names;
+        let Self { spare, touched, tally, .. } = self;
+        let mut appending = Appending { topic, spare, touched, tally };
+        self.topics[topic.index()].for_each_lane(|dialect, lane| {
+            appending.tally.expected += lane.subscribers.len() as u64;
+            let default_event = lane.default_event.map(|key| event_names.get(key));
+            appending.append(dialect, lane, |log| {
+                log.append(*received, message.origin, |out| {
+                    dialect.write_message(out, message, default_event);
+                });
+            });
+        });
+    }
+
+    /// Tells every subscription of a topic of a gap, behind what came before it. Returns how many
+    /// subscriptions that concerns, those of the plain dialect included, which can't be told.
+    /// [`Hub::mark_appended`] must follow.
+    pub fn append_gap(&mut self, name: &Topic, reason: GapReason, received: u64) -> u64 {
+        let Some(&topic) = self.names.get(name) else {
+            return 0;
+        };
+        let mut concerned = 0;
+        let subscriptions = &self.subscriptions;
+        let Self { spare, touched, tally, .. } = self;
+        let mut appending = Appending { topic, spare, touched, tally };
+        self.topics[topic.index()].for_each_lane(|dialect, lane| {
+            concerned += lane.subscribers.len() as u64;
+            // Who is still to be told of the last gap needs no word of this one.
+            if dialect.tells_gaps() && !all_await_a_notice(lane, subscriptions) {
+                appending.append(dialect, lane, |log| {
+                    log.append_notice(received, |out| dialect.write_gap(out, name, reason));
+                });
+            }
+        });
+        self.tally.gaps += concerned;
+        concerned
+    }
+
+    /// Marks every subscription of the topics that were appended to as due.
+    ///
+    /// HOT PATH: one mark per subscription and batch.
+    pub fn mark_appended(&mut self) {
+        let mut touched = std::mem::take(&mut self.touched);
+        for (topic, encoding) in touched.drain(..) {
+            self.mark_due(topic, encoding);
+        }
+        self.touched = touched;
+    }
+
+    /// Marks every subscription of a lane as due.
+    fn mark_due(&mut self, topic: TopicKey, encoding: Encoding) {
+        let lane = self.topics[topic.index()].lane_mut(encoding);
+        lane.touched = false;
+        lane.behind = u32::try_from(lane.subscribers.len()).expect("fewer than 2^32 subscriptions");
+        if let Some(log) = &mut lane.log
+            && log.wants_trim()
+        {
+            let positions =
+                lane.subscribers.iter().map(|key| self.subscriptions[key.index()].position);
+            let capacity = log.capacity();
+            log.trim(positions.min().unwrap_or(lane.next));
+            self.tally.log_bytes = self.tally.log_bytes + log.capacity() - capacity;
+        }
+        for &key in &lane.subscribers {
+            let subscription = &mut self.subscriptions[key.index()];
+            if std::mem::replace(&mut subscription.due, true) {
+                // Behind already: what is new lies behind what it has to write anyway.
+                let session = &mut self.sessions[subscription.session.index()];
+                if !std::mem::replace(&mut session.queued, true) {
+                    self.due.push_back(subscription.session);
+                }
+                continue;
+            }
+            let session_key = subscription.session;
+            let session = &mut self.sessions[session_key.index()];
+            match session.last_due.replace(key) {
+                Some(last) => self.subscriptions[last.index()].next_due = Some(key),
+                None => session.first_due = Some(key),
+            }
+            if !std::mem::replace(&mut session.queued, true) {
+                self.due.push_back(session_key);
+            }
+        }
+    }
+}
+
+/// Whether the newest frame is a notice that every subscriber has before it.
+fn all_await_a_notice(lane: &Lane, subscriptions: &Slab<Subscription>) -> bool {
+    let notice = lane.log.as_deref().and_then(Log::newest_notice);
+    notice.is_some_and(|notice| {
+        let position = |key: &SubscriptionKey| subscriptions[key.index()].position;
+        lane.subscribers.iter().all(|key| position(key) <= notice)
+    })
+}
