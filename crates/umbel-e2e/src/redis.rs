@@ -167,6 +167,11 @@ impl RedisClient {
         within("the answers of Redis", async { tokio::join!(write, read) }).await;
     }
 
+    /// The next value that comes by itself, such as a message after SUBSCRIBE.
+    pub async fn next(&mut self) -> String {
+        within("a message of Redis", self.answer()).await.unwrap()
+    }
+
     async fn try_command(&mut self, words: &[&str]) -> std::io::Result<String> {
         let words: Vec<_> = words.iter().map(|word| word.as_bytes()).collect();
         self.exchange(&words).await
@@ -176,6 +181,11 @@ impl RedisClient {
         let mut bytes = Vec::new();
         write_command(&mut bytes, words);
         self.stream.write_all(&bytes).await?;
+        self.answer().await
+    }
+
+    /// One value; nothing may follow it.
+    async fn answer(&mut self) -> std::io::Result<String> {
         let mut input = Vec::new();
         loop {
             if skip_value(&input).is_some() {

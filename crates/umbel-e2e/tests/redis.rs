@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use umbel_e2e::{Fault, Opcode, Proxy, Redis, World, eventually};
+use umbel_e2e::{Fault, Opcode, Proxy, Redis, WebSocketClient, World, eventually};
 
 async fn two_nodes(redis: &Redis) -> World {
     World::new().nodes(2).broker(&redis.url()).start().await
@@ -318,4 +318,19 @@ async fn a_message_longer_than_any_body_cuts_the_link_and_is_told() {
     world.node(0).wait_until_ready().await;
     world.node(0).publish("a", "goes on").await;
     assert_eq!(json.json().await["text"], "goes on");
+}
+
+#[tokio::test]
+async fn a_route_without_envelope_gives_a_plain_subscriber_the_bare_payload() {
+    let redis = Redis::start(&[]).await;
+    let settings = "[[routes]]\npath = \"/orders\"\ntopics = [\"orders.done\"]\n\
+        publish_to = \"orders.new\"\nenvelope = false\n";
+    let world = World::new().settings(settings).broker(&redis.url()).start().await;
+    let mut backend = redis.client().await;
+    backend.command(&["SUBSCRIBE", "umbel:orders.new"]).await;
+    let mut client = WebSocketClient::open(world.node(0).http(), "/orders").await;
+    client.send_text("{\"item\":7}").await;
+    assert_eq!(backend.next().await, "message\numbel:orders.new\n{\"item\":7}");
+    redis.command(&["PUBLISH", "umbel:orders.done", "7"]).await;
+    assert_eq!(client.text().await, "7");
 }

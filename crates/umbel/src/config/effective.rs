@@ -16,6 +16,8 @@ pub struct Provenance {
     settings: BTreeMap<String, (String, Place)>,
     /// By pattern.
     rules: BTreeMap<String, Place>,
+    /// As they are written in the file.
+    routes: Vec<(String, Place)>,
 }
 
 /// Where comments begin, if what they are about leaves room.
@@ -30,6 +32,13 @@ impl Provenance {
     /// Notes where a rule stands.
     pub(super) fn set_rule(&mut self, pattern: &TopicPattern, place: Place) {
         self.rules.insert(pattern.to_string(), place);
+    }
+}
+
+impl Provenance {
+    /// Notes where a route stands and how it is written.
+    pub(super) fn add_route(&mut self, text: String, place: Place) {
+        self.routes.push((text, place));
     }
 }
 
@@ -58,6 +67,12 @@ impl Settings {
         }
         if self.topics.is_open_to_all() {
             text.push_str("\n# no [[topics]]: anyone may subscribe and publish to all topics\n");
+        }
+        for (route, place) in &self.provenance.routes {
+            let (header, rest) = route.split_once('\n').unwrap_or((route, ""));
+            text.push('\n');
+            push_line(&mut text, header, &place.to_string());
+            text.extend([rest, "\n"]);
         }
         text
     }
@@ -103,6 +118,15 @@ match = \"chat.*\"
 subscribe = \"anyone\"
 kind = \"json\"
 on_slow = \"drop\"
+
+[[routes]]
+path = \"/chat/{room}\"
+topics = [\"chat.{room}.{query.tags[]}\"]
+query.tags = { max = 3 }
+
+[[routes]]
+path = \"/all\"
+topics = [\"chat.all\"]
 ";
 
     fn loaded(text: &str) -> Settings {
@@ -148,6 +172,14 @@ on_slow = \"drop\"
             ]
         );
         assert!(lines[7].ends_with("# umbel.toml:7"), "{lines:?}");
+    }
+
+    #[test]
+    fn routes_are_shown_as_they_are_written() {
+        let text = loaded(FILE).effective();
+        let routes = &text[text.find("[[routes]]").unwrap()..];
+        assert_eq!(line(routes, "[[routes]]"), "[[routes]] # umbel.toml:16");
+        assert!(routes.contains("query.tags = { max = 3 }\n\n[[routes]]"), "{routes}");
     }
 
     #[test]

@@ -153,6 +153,20 @@ impl Reader<'_> {
         Place::File { path: self.path.to_owned(), line: self.line(span) }
     }
 
+    /// The lines from the header at `span` up to the next header of something else.
+    fn section(&self, span: &Range<usize>) -> &str {
+        let start = self.text[..span.start].rfind('\n').map_or(0, |newline| newline + 1);
+        let header = self.text[start..].split_inclusive('\n').next().map_or(0, str::len);
+        let mut end = start + header;
+        for line in self.text[end..].split_inclusive('\n') {
+            if line.trim_start().starts_with('[') {
+                break;
+            }
+            end += line.len();
+        }
+        self.text[start..end].trim()
+    }
+
     fn line(&self, span: &Range<usize>) -> usize {
         let before = &self.text.as_bytes()[..span.start.min(self.text.len())];
         before.split(|byte| *byte == b'\n').count()

@@ -20,6 +20,9 @@ impl Reader<'_> {
                 continue;
             };
             if let Some(route) = RouteReader::new(self, table).read(&entry.span()) {
+                let place = self.place(&entry.span());
+                let text = self.section(&entry.span()).to_owned();
+                self.settings.provenance.add_route(text, place);
                 routes.push(route);
                 spans.push(entry.span());
             }
