@@ -71,6 +71,8 @@ pub(crate) enum Timer {
     Session(SessionRef),
     /// A connection's deadline.
     Connection(Rc<Connection>),
+    /// A session that is to be closed then, since it may have missed messages.
+    Gap(SessionRef, Tick),
 }
 
 /// What one read takes at most. Large enough for many small frames, small enough for the cache.

@@ -68,7 +68,7 @@ impl Worker {
                 Parcel::Gap { topic, reason } => {
                     let concerned = hub.append_gap(topic, *reason, self.clock.micros());
                     self.metrics.gaps.of(*reason).add(concerned);
-                    self.close_on_gap(&mut hub, topic);
+                    self.close_on_gap(&hub, topic);
                 }
             }
         }

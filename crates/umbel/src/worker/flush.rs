@@ -7,9 +7,13 @@ use umbel_protocol::{Dialect, GapReason, Topic, sse};
 use super::labels::Policy;
 use super::{Held, Timer, Worker};
 use crate::session::{CloseReason, Phase, Role, Session, SessionRef, Written};
+use crate::wheel::Tick;
 
 /// How long a client may take to read the rest and answer the close frame.
 const CLOSE_SECONDS: u32 = 5;
+
+/// How many sessions of a worker are closed in a second because they may have missed messages.
+const CLOSES_PER_SECOND: usize = 100;
 
 impl Worker {
     /// Writes what is due to a session. `now` is [`crate::clock::Clock::micros`], perhaps a few
@@ -192,15 +196,33 @@ impl Worker {
         self.flush(hub, key, self.clock.micros());
     }
 
-    /// Closes those sessions of a topic that would rather be closed than miss a message.
-    pub(crate) fn close_on_gap(&self, hub: &mut Hub<Session>, topic: &Topic) {
-        let wants_close = |key: &SessionKey| {
-            let session = hub.get(*key).expect("subscribers are open sessions");
-            matches!(session.role, Role::Plain { close_on_gap: true, .. })
+    /// Has those sessions of a topic closed that would rather be closed than miss a message, a few
+    /// at a time: all of them will be back at once.
+    pub(crate) fn close_on_gap(&self, hub: &Hub<Session>, topic: &Topic) {
+        let mut wheel = self.wheel.borrow_mut();
+        let now = wheel.now();
+        let wants_close = |key: SessionKey| {
+            let session = hub.get(key).expect("subscribers are open sessions");
+            let wants = matches!(session.role, Role::Plain { close_on_gap: true, .. });
+            wants.then_some(SessionRef { key, id: session.id })
         };
-        let to_close: Vec<_> = hub.subscribers(topic, Dialect::Plain).filter(wants_close).collect();
-        for key in to_close {
-            self.close(hub, key, CloseReason::Gap, "messages were lost");
+        for (place, session) in
+            hub.subscribers(topic, Dialect::Plain).filter_map(wants_close).enumerate()
+        {
+            let seconds = u32::try_from(place / CLOSES_PER_SECOND).unwrap_or(u32::MAX);
+            let due = now.plus_seconds(seconds);
+            wheel.insert(Timer::Gap(session, due), due);
+        }
+    }
+
+    /// Closes a session whose turn has come.
+    pub(super) fn gap_timer(&self, session: SessionRef, due: Tick) {
+        if self.now() < due {
+            return self.wheel.borrow_mut().insert(Timer::Gap(session, due), due);
+        }
+        let mut hub = self.hub.borrow_mut();
+        if Worker::is_alive(&hub, session) {
+            self.close(&mut hub, session.key, CloseReason::Gap, "messages were lost");
         }
     }
 

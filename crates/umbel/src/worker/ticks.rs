@@ -46,6 +46,7 @@ impl Worker {
             }
             match timer {
                 Timer::Session(session) => self.session_timer(session),
+                Timer::Gap(session, due) => self.gap_timer(session, due),
                 Timer::Connection(connection) => {
                     if let Some(due) = connection.check_deadline(self.now()) {
                         self.wheel.borrow_mut().insert(Timer::Connection(connection), due);
