@@ -7,7 +7,8 @@
 //! was SUBSCRIBE; no interleaving of attaching and detaching can leave it subscribed for nobody or
 //! unsubscribed for somebody.
 
-use std::collections::{HashMap, VecDeque};
+mod table;
+
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -17,11 +18,7 @@ use tokio::time::Instant;
 use umbel_protocol::Topic;
 
 use crate::WorkerId;
-use crate::workers::WorkerSet;
-
-/// How many answers the server may owe: it holds them in an output buffer that it bounds, and each
-/// takes up to 300 bytes there.
-const MAX_UNANSWERED: usize = 16 * 1024;
+pub(super) use table::Table;
 
 /// How long [`Confirmation::wait`] waits for the server.
 const CONFIRMATION_WAIT: Duration = Duration::from_secs(2);
@@ -32,42 +29,6 @@ pub(super) struct Interest {
     table: Mutex<Table>,
     /// There are changes for the link to make.
     changed: Notify,
-}
-
-/// The table behind [`Interest`].
-#[derive(Debug)]
-pub(super) struct Table {
-    /// How long a topic stays subscribed after its last session left.
-    linger: Duration,
-    topics: HashMap<Topic, Entry>,
-    /// Topics whose subscription is to be looked at by the link.
-    changes: VecDeque<Topic>,
-    /// Topics that nobody holds, by when the last session left.
-    leaving: VecDeque<(Instant, Topic)>,
-    unanswered: usize,
-}
-
-#[derive(Debug)]
-struct Entry {
-    workers: WorkerSet,
-    /// Workers whose sessions may have missed messages and weren't told yet.
-    owed: WorkerSet,
-    /// Whether the last command that was sent is SUBSCRIBE.
-    sent: bool,
-    unanswered: u32,
-    /// Whether it stands in `changes`.
-    changing: bool,
-    /// Whether it stands in `leaving`.
-    leaving: bool,
-    left: Instant,
-    confirmation: Option<Arc<Notify>>,
-}
-
-/// What a link has to send next.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Changes {
-    pub(super) subscribe: Vec<Topic>,
-    pub(super) unsubscribe: Vec<Topic>,
 }
 
 /// A topic that a worker was attached to and that the server hasn't confirmed yet.
@@ -140,312 +101,15 @@ impl Interest {
     }
 }
 
-impl Table {
-    fn new(linger: Duration) -> Self {
-        Self {
-            linger,
-            topics: HashMap::new(),
-            changes: VecDeque::new(),
-            leaving: VecDeque::new(),
-            unanswered: 0,
-        }
-    }
-
-    /// Adds a worker. Gives what to wait for if the server hasn't confirmed the topic.
-    fn attach(&mut self, worker: WorkerId, topic: &Topic) -> Option<OwnedNotified> {
-        if !self.topics.contains_key(topic) {
-            self.topics.insert(topic.clone(), Entry::new());
-        }
-        let entry = self.topics.get_mut(topic).expect("it was inserted if it was missing");
-        entry.workers.insert(worker);
-        if entry.is_confirmed() {
-            return None;
-        }
-        if !entry.sent && !std::mem::replace(&mut entry.changing, true) {
-            self.changes.push_back(topic.clone());
-        }
-        Some(entry.confirmation.get_or_insert_default().clone().notified_owned())
-    }
-
-    /// The worker's sessions are let in without a confirmation.
-    fn owe(&mut self, worker: WorkerId, topic: &Topic) {
-        if let Some(entry) = self.topics.get_mut(topic)
-            && !entry.is_confirmed()
-            && entry.workers.contains(worker)
-        {
-            entry.owed.insert(worker);
-        }
-    }
-
-    fn detach(&mut self, worker: WorkerId, topic: &Topic, now: Instant) {
-        let Some(entry) = self.topics.get_mut(topic) else {
-            return;
-        };
-        entry.workers.remove(worker);
-        entry.owed.remove(worker);
-        if entry.workers.is_empty() {
-            entry.left = now;
-            if !std::mem::replace(&mut entry.leaving, true) {
-                self.leaving.push_back((now, topic.clone()));
-            }
-        }
-    }
-
-    /// Whether there are changes to make.
-    fn sweep(&mut self, now: Instant) -> bool {
-        while let Some((since, _)) = self.leaving.front()
-            && *since + self.linger <= now
-            && let Some((_, topic)) = self.leaving.pop_front()
-        {
-            let Some(entry) = self.topics.get_mut(&topic).filter(|entry| entry.leaving) else {
-                continue;
-            };
-            if !entry.workers.is_empty() {
-                entry.leaving = false;
-            } else if entry.left + self.linger > now {
-                self.leaving.push_back((entry.left, topic));
-            } else {
-                entry.leaving = false;
-                if !entry.sent && entry.unanswered == 0 {
-                    self.remove(&topic);
-                } else if !std::mem::replace(&mut entry.changing, true) {
-                    self.changes.push_back(topic);
-                }
-            }
-        }
-        !self.changes.is_empty()
-    }
-
-    /// Takes the next changes, at most `most`; none while the server owes too many answers.
-    pub(super) fn take_changes(&mut self, most: usize) -> Changes {
-        let mut taken = Changes::default();
-        while taken.subscribe.len() + taken.unsubscribe.len() < most
-            && self.unanswered < MAX_UNANSWERED
-            && let Some(topic) = self.changes.pop_front()
-        {
-            let Some(entry) = self.topics.get_mut(&topic) else {
-                continue;
-            };
-            entry.changing = false;
-            let wanted = !entry.workers.is_empty();
-            if wanted == entry.sent {
-                if !wanted && entry.unanswered == 0 {
-                    self.remove(&topic);
-                }
-                continue;
-            }
-            entry.sent = wanted;
-            entry.unanswered += 1;
-            self.unanswered += 1;
-            if wanted {
-                taken.subscribe.push(topic);
-            } else {
-                taken.unsubscribe.push(topic);
-            }
-        }
-        taken
-    }
-
-    /// Whether there are changes that [`Table::take_changes`] would give.
-    pub(super) fn has_changes(&self) -> bool {
-        !self.changes.is_empty() && self.unanswered < MAX_UNANSWERED
-    }
-
-    /// The server has answered the oldest command for this topic. Calls `gap` for each worker
-    /// whose sessions may have missed messages until now.
-    pub(super) fn answered(&mut self, name: &str, mut gap: impl FnMut(WorkerId, &Topic)) {
-        let Some((topic, _)) = self.topics.get_key_value(name) else {
-            return;
-        };
-        let topic = topic.clone();
-        let entry = self.topics.get_mut(name).expect("it was there a moment ago");
-        if entry.unanswered == 0 {
-            return;
-        }
-        entry.unanswered -= 1;
-        self.unanswered -= 1;
-        if entry.unanswered > 0 {
-            return;
-        }
-        if entry.sent {
-            for worker in std::mem::take(&mut entry.owed).iter() {
-                gap(worker, &topic);
-            }
-            if let Some(confirmation) = entry.confirmation.take() {
-                confirmation.notify_waiters();
-            }
-        } else if entry.workers.is_empty() && !entry.leaving {
-            self.remove(&topic);
-        }
-    }
-
-    /// The link is gone, and with it all subscriptions: who held a topic may miss messages from
-    /// now on.
-    pub(super) fn lost(&mut self) {
-        self.changes.clear();
-        self.unanswered = 0;
-        for entry in self.topics.values_mut() {
-            if entry.is_confirmed() {
-                entry.owed = entry.workers;
-            }
-            entry.sent = false;
-            entry.unanswered = 0;
-            entry.changing = false;
-        }
-    }
-
-    /// A new link is there: all that is held is to be subscribed.
-    pub(super) fn begin(&mut self) {
-        self.changes.clear();
-        self.leaving.clear();
-        self.topics.retain(|_, entry| !entry.workers.is_empty());
-        for (topic, entry) in &mut self.topics {
-            entry.leaving = false;
-            entry.changing = true;
-            self.changes.push_back(topic.clone());
-        }
-    }
-
-    /// Who is to get the messages of a topic.
-    pub(super) fn workers_of(&self, name: &str) -> Option<(&Topic, WorkerSet)> {
-        let (topic, entry) = self.topics.get_key_value(name)?;
-        Some((topic, entry.workers))
-    }
-
-    /// How many topics are held or were until a moment ago.
-    pub(super) fn topic_count(&self) -> usize {
-        self.topics.len()
-    }
-
-    fn remove(&mut self, topic: &Topic) {
-        self.topics.remove(topic);
-        if self.topics.len() < self.topics.capacity() / 8 {
-            self.topics.shrink_to_fit();
-        }
-    }
-}
-
-impl Entry {
-    fn new() -> Self {
-        Self {
-            workers: WorkerSet::default(),
-            owed: WorkerSet::default(),
-            sent: false,
-            unanswered: 0,
-            changing: false,
-            leaving: false,
-            left: Instant::now(),
-            confirmation: None,
-        }
-    }
-
-    fn is_confirmed(&self) -> bool {
-        self.sent && self.unanswered == 0
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::memory::tests::worker;
-    use proptest::prelude::*;
-    use std::collections::HashSet;
 
     const LINGER: Duration = Duration::from_secs(2);
 
     fn topic(name: &str) -> Topic {
         Topic::new(name).unwrap()
-    }
-
-    fn subscribe(topics: &[&str]) -> Changes {
-        Changes { subscribe: topics.iter().map(|name| topic(name)).collect(), ..Changes::default() }
-    }
-
-    fn unsubscribe(topics: &[&str]) -> Changes {
-        Changes {
-            unsubscribe: topics.iter().map(|name| topic(name)).collect(),
-            ..Changes::default()
-        }
-    }
-
-    fn no_gap(worker: WorkerId, topic: &Topic) {
-        panic!("{worker:?} is told of a gap in {topic}");
-    }
-
-    #[tokio::test]
-    async fn the_first_subscribes_and_the_last_leaves_after_a_while() {
-        let mut table = Table::new(LINGER);
-        let start = Instant::now();
-        assert!(table.attach(worker(0), &topic("a")).is_some());
-        assert!(table.attach(worker(1), &topic("a")).is_some());
-        assert_eq!(table.take_changes(9), subscribe(&["a"]));
-        table.answered("a", no_gap);
-        assert!(table.attach(worker(2), &topic("a")).is_none(), "it is confirmed");
-        for number in 0..3 {
-            table.detach(worker(number), &topic("a"), start);
-        }
-        assert!(!table.sweep(start + LINGER / 2));
-        assert!(table.sweep(start + LINGER));
-        assert_eq!(table.take_changes(9), unsubscribe(&["a"]));
-        table.answered("a", no_gap);
-        assert_eq!(table.topic_count(), 0);
-    }
-
-    #[tokio::test]
-    async fn who_comes_back_in_time_costs_nothing() {
-        let mut table = Table::new(LINGER);
-        let start = Instant::now();
-        let _ = table.attach(worker(0), &topic("a"));
-        table.take_changes(9);
-        table.answered("a", no_gap);
-        table.detach(worker(0), &topic("a"), start);
-        assert!(table.attach(worker(0), &topic("a")).is_none());
-        assert!(!table.sweep(start + LINGER * 2));
-        assert_eq!(table.workers_of("a").unwrap().0, &topic("a"));
-    }
-
-    #[tokio::test]
-    async fn a_topic_is_confirmed_only_by_the_last_answer() {
-        let mut table = Table::new(LINGER);
-        let start = Instant::now();
-        let _ = table.attach(worker(0), &topic("a"));
-        table.take_changes(9);
-        table.detach(worker(0), &topic("a"), start);
-        table.sweep(start + LINGER);
-        assert_eq!(table.take_changes(9), unsubscribe(&["a"]));
-        assert!(table.attach(worker(0), &topic("a")).is_some());
-        assert_eq!(table.take_changes(9), subscribe(&["a"]));
-        table.answered("a", no_gap);
-        table.answered("a", no_gap);
-        assert!(table.attach(worker(1), &topic("a")).is_some(), "the second SUBSCRIBE is not");
-        table.answered("a", no_gap);
-        assert!(table.attach(worker(1), &topic("a")).is_none());
-    }
-
-    #[tokio::test]
-    async fn who_held_a_topic_when_the_link_was_lost_is_told_once_it_is_back() {
-        let mut table = Table::new(LINGER);
-        let _ = table.attach(worker(0), &topic("a"));
-        table.take_changes(9);
-        table.answered("a", no_gap);
-        table.lost();
-        let _ = table.attach(worker(1), &topic("a"));
-        let _ = table.attach(worker(0), &topic("b"));
-        let _ = table.attach(worker(2), &topic("b"));
-        table.owe(worker(2), &topic("b"));
-        table.begin();
-        let changes = table.take_changes(9);
-        assert_eq!(changes.subscribe.len(), 2);
-        let mut told = Vec::new();
-        table.answered("a", |worker, topic| told.push((worker.index(), topic.to_string())));
-        table.answered("b", |worker, topic| told.push((worker.index(), topic.to_string())));
-        assert_eq!(told, [(0, "a".to_owned()), (2, "b".to_owned())]);
-        table.lost();
-        table.begin();
-        table.take_changes(9);
-        told.clear();
-        table.answered("a", |worker, _| told.push((worker.index(), String::new())));
-        assert_eq!(told.len(), 2, "both hold it now");
     }
 
     #[tokio::test(start_paused = true)]
@@ -454,9 +118,9 @@ mod tests {
         let attach = interest.attach(worker(0), &topic("a")).unwrap().wait();
         let server = async {
             interest.changed().await;
-            assert_eq!(interest.lock().take_changes(9), subscribe(&["a"]));
+            assert_eq!(interest.lock().take_changes(9).subscribe, [topic("a")]);
             tokio::time::sleep(CONFIRMATION_WAIT / 2).await;
-            interest.lock().answered("a", no_gap);
+            interest.lock().answered("a", |_, _| panic!("nothing was missed"));
         };
         let started = Instant::now();
         tokio::join!(attach, server);
@@ -467,118 +131,5 @@ mod tests {
         let mut told = 0;
         interest.lock().answered("b", |_, _| told += 1);
         assert_eq!(told, 1);
-    }
-
-    #[tokio::test]
-    async fn the_server_s_debt_is_bounded() {
-        let mut table = Table::new(LINGER);
-        for number in 0..=MAX_UNANSWERED {
-            let _ = table.attach(worker(0), &topic(&number.to_string()));
-        }
-        assert_eq!(table.take_changes(usize::MAX).subscribe.len(), MAX_UNANSWERED);
-        assert!(!table.has_changes());
-        table.answered("0", no_gap);
-        assert!(table.has_changes());
-        assert_eq!(table.take_changes(usize::MAX).subscribe.len(), 1);
-    }
-
-    #[derive(Debug, Clone)]
-    enum Op {
-        Attach(usize, usize),
-        Detach(usize, usize),
-        Sweep,
-        Send(usize),
-        Answer(usize),
-        Lost,
-    }
-
-    fn op() -> impl Strategy<Value = Op> {
-        prop_oneof![
-            4 => (0..3_usize, 0..3_usize).prop_map(|(worker, topic)| Op::Attach(worker, topic)),
-            4 => (0..3_usize, 0..3_usize).prop_map(|(worker, topic)| Op::Detach(worker, topic)),
-            2 => Just(Op::Sweep),
-            3 => (1..4_usize).prop_map(Op::Send),
-            3 => (1..4_usize).prop_map(Op::Answer),
-            1 => Just(Op::Lost),
-        ]
-    }
-
-    /// A server that does what it is told, a while later.
-    #[derive(Default)]
-    struct Server {
-        commands: VecDeque<(bool, Topic)>,
-        subscribed: HashSet<Topic>,
-    }
-
-    impl Server {
-        fn take(&mut self, changes: Changes) {
-            self.commands.extend(changes.subscribe.into_iter().map(|topic| (true, topic)));
-            self.commands.extend(changes.unsubscribe.into_iter().map(|topic| (false, topic)));
-        }
-
-        fn answer(&mut self, table: &mut Table) {
-            if let Some((subscribe, topic)) = self.commands.pop_front() {
-                if subscribe {
-                    self.subscribed.insert(topic.clone());
-                } else {
-                    self.subscribed.remove(&topic);
-                }
-                table.answered(topic.as_str(), |_, _| {});
-            }
-        }
-    }
-
-    proptest! {
-        /// Whatever happens in which order: who is told that a topic is confirmed is subscribed,
-        /// and in the end the server has exactly the topics that are held.
-        #[test]
-        fn no_subscription_is_lost_or_left_behind(ops in prop::collection::vec(op(), 1..120)) {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-            let _guard = runtime.enter();
-            let names = ["a", "b", "c"].map(topic);
-            let (mut table, mut server) = (Table::new(LINGER), Server::default());
-            let mut held: HashSet<(usize, usize)> = HashSet::new();
-            let mut now = Instant::now();
-            for op in ops {
-                match op {
-                    Op::Attach(number, name) => {
-                        held.insert((number, name));
-                        let waits = table.attach(worker(number), &names[name]).is_some();
-                        prop_assert!(waits || server.subscribed.contains(&names[name]));
-                    }
-                    Op::Detach(number, name) => {
-                        if held.remove(&(number, name)) {
-                            table.detach(worker(number), &names[name], now);
-                        }
-                    }
-                    Op::Sweep => {
-                        now += LINGER;
-                        table.sweep(now);
-                    }
-                    Op::Send(most) => server.take(table.take_changes(most)),
-                    Op::Answer(count) => (0..count).for_each(|_| server.answer(&mut table)),
-                    Op::Lost => {
-                        table.lost();
-                        server = Server::default();
-                        table.begin();
-                    }
-                }
-                for (_, name) in &held {
-                    prop_assert!(table.workers_of(names[*name].as_str()).is_some());
-                }
-            }
-            for _ in 0..3 {
-                now += LINGER;
-                table.sweep(now);
-                server.take(table.take_changes(99));
-                while !server.commands.is_empty() {
-                    server.answer(&mut table);
-                }
-            }
-            let wanted: HashSet<_> = held.iter().map(|(_, name)| names[*name].clone()).collect();
-            prop_assert_eq!(&server.subscribed, &wanted);
-            prop_assert_eq!(table.topics.len(), wanted.len(), "no entry is left behind");
-            prop_assert!(table.leaving.is_empty() && table.changes.is_empty() && table.unanswered == 0);
-        }
     }
 }
