@@ -154,3 +154,36 @@ fn all_await_a_notice(lane: &Lane, subscriptions: &Slab<Subscription>) -> bool {
         lane.subscribers.iter().all(|key| position(key) <= notice)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{Hub, OnSlow, SessionKey};
+    use umbel_protocol::{Dialect, GapReason, SessionId, Topic};
+
+    fn gaps_pending(hub: &mut Hub<()>, session: SessionKey) -> usize {
+        let pending = hub.pending(session).collect::<Vec<_>>().concat();
+        hub.advance(session, pending.len());
+        String::from_utf8(pending).unwrap().matches("umbel.gap").count()
+    }
+
+    #[test]
+    fn a_gap_is_told_once_to_who_has_not_heard_of_the_last_one_and_again_to_who_has() {
+        let mut hub = Hub::new(1 << 20);
+        let topic = Topic::new("a").unwrap();
+        let sessions = [1, 2].map(|id| hub.open(SessionId(id), Dialect::Sse, ()));
+        for session in sessions {
+            hub.subscribe(session, &topic, OnSlow::Disconnect).unwrap();
+        }
+        let mut gap = |hub: &mut Hub<()>| {
+            assert_eq!(hub.append_gap(&topic, GapReason::BrokerLink, 0), 2);
+            hub.mark_appended();
+        };
+        gap(&mut hub);
+        gap(&mut hub);
+        assert_eq!(gaps_pending(&mut hub, sessions[0]), 1, "nothing lies between the two");
+        gap(&mut hub);
+        assert_eq!(gaps_pending(&mut hub, sessions[0]), 1, "it has heard of the others");
+        assert!(gaps_pending(&mut hub, sessions[1]) >= 1);
+        assert_eq!((hub.tally().gaps, hub.tally().expected, hub.tally().delivered), (6, 0, 0));
+    }
+}

@@ -243,6 +243,16 @@ mod tests {
     }
 
     #[test]
+    fn a_field_of_128_bytes_has_a_length_of_two() {
+        let mut message = decoded(b"hi").unwrap();
+        message.event = Some(EventName::new(&"e".repeat(EventName::MAX_BYTES)).unwrap());
+        let bytes = encode(&message);
+        let length = [EVENT, 0x80, 0x01];
+        assert!(bytes.windows(3).any(|window| window == length), "{bytes:?}");
+        assert_eq!(decoded(&bytes).unwrap(), message);
+    }
+
+    #[test]
     fn plain_bytes_are_messages_as_they_are() {
         let plain = decoded(b"{\"a\":1}").unwrap();
         assert_eq!(plain.payload.kind(), PayloadKind::Json);
