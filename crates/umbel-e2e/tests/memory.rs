@@ -74,8 +74,8 @@ async fn settled(node: &Node) -> Memory {
     }
     node.metric_becomes("umbel_log_bytes", 0.0).await;
     // What can't be waited on: timers of connections that are gone keep a little until they fire,
-    // tables shrink once a second, the allocator returns pages with a delay of ten.
-    tokio::time::sleep(Duration::from_secs(12)).await;
+    // tables shrink once a second, the allocator returns pages over ten seconds and more.
+    tokio::time::sleep(Duration::from_secs(25)).await;
     let metrics = node.metrics().await;
     Memory {
         allocated: metrics.value("umbel_allocator_allocated_bytes"),
