@@ -105,8 +105,7 @@ mod tests {
         }
 
         #[test]
-        fn encoding_every_byte_changes_nothing(names in prop::collection::btree_set("[a-z0-9:@~=+-]{1,9}(/[a-z]{1,3})?", 1..6)) {
-            prop_assume!(names.iter().all(|name| !name.starts_with('~')));
+        fn encoding_every_byte_changes_nothing(names in prop::collection::btree_set("[a-z0-9:@=+-][a-z0-9:@~=+-]{0,8}(/[a-z]{1,3})?", 1..6)) {
             let joined = names.iter().cloned().collect::<Vec<_>>().join(",");
             let encoded: Vec<_> = joined.bytes().map(|byte| format!("%{byte:02X}")).collect();
             let encoded = encoded.concat();
