@@ -2,12 +2,13 @@
 //!
 //! A [`World`] owns every process that it started and ends it when it is dropped. Clients are
 //! written here, in plain bytes, so that a mistake in the node's own encoders or in a library that
-//! both would use can't hide. Every wait has a deadline and panics with what it waited for.
+//! both would use can't hide. HTTP/2 alone is the `h2` crate's, beside a client that sends any frame. Every wait has a deadline and panics with what it waited for.
 
 #![allow(clippy::unwrap_used, reason = "whatever fails here fails the test, with its place")]
 #![allow(clippy::missing_panics_doc, reason = "every function here panics when the test fails")]
 
 mod http;
+mod http2;
 mod metrics;
 mod node;
 mod proxy;
@@ -18,6 +19,7 @@ mod websocket;
 mod world;
 
 pub use http::{Answer, HttpClient};
+pub use http2::{Http2Client, Http2Stream, RawFrame, RawHttp2};
 pub use metrics::Metrics;
 pub use node::{ConfiguredNode, Node};
 pub use proxy::{Fault, Proxy};

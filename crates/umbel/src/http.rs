@@ -1,20 +1,24 @@
 //! The HTTP surface: publishing, and the way into sessions.
 
+mod body;
 mod connection;
+mod event_stream;
+mod http2;
 mod page;
+mod preface;
 mod problem;
 mod publish;
 mod query;
 mod service;
+mod socket;
 mod subscribe;
 mod websocket;
 
+pub(crate) use body::{AnswerBody, Piece};
 pub(crate) use connection::{Connection, serve};
 pub(crate) use problem::Problem;
 
-use bytes::Bytes;
-use http_body_util::Full;
 use hyper::Response;
 
-/// What the node answers with: a whole body at once. Streams are sessions, not answers.
-pub(crate) type Answer = Response<Full<Bytes>>;
+/// What the node answers with.
+pub(crate) type Answer = Response<AnswerBody>;

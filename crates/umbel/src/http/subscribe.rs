@@ -2,18 +2,18 @@
 
 use std::fmt::Display;
 
-use hyper::Request;
 use hyper::body::Body as _;
 use hyper::header::{ACCEPT, HeaderValue, ORIGIN};
+use hyper::{Request, Version};
 use umbel_hub::OnSlow;
 use umbel_protocol::json::{self, Reply};
 use umbel_protocol::{Dialect, SessionId, Topic, sse, topics_in_path};
 
 use super::query::Query;
 use super::service::Exchange;
-use super::{Answer, Problem, websocket};
+use super::{Answer, Problem, event_stream, http2, websocket};
 use crate::authorise::{Action, Principal};
-use crate::session::{CloseReason, Opening, Role};
+use crate::session::{CloseReason, Opening, Role, open_stream};
 
 /// The subprotocol that a client may offer for the plain dialect.
 const PLAIN_SUBPROTOCOL: &str = "umbel.v1.plain";
@@ -21,14 +21,6 @@ const PLAIN_SUBPROTOCOL: &str = "umbel.v1.plain";
 /// After how long an `EventSource` comes back: each session is told another time, so that those
 /// who lose their connections together don't return together.
 const RETRY_MILLIS: std::ops::Range<u64> = 1000..5000;
-
-/// The head of an SSE stream. It has neither a length nor chunks: it lasts until the connection
-/// ends (RFC 9112 section 6.3), and proxies must neither keep nor change it.
-const SSE_HEAD: &str = "HTTP/1.1 200 OK\r\n\
-    Content-Type: text/event-stream\r\n\
-    Cache-Control: no-store, no-transform\r\n\
-    X-Accel-Buffering: no\r\n\
-    Connection: close\r\n";
 
 /// How the topics shall come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,7 +106,8 @@ impl Exchange {
         }
     }
 
-    /// Agrees on a session and leaves it with the connection. Returns only to refuse.
+    /// Agrees on a session. Over HTTP/1 it is left with the connection, and this returns only to
+    /// refuse; over HTTP/2 it is the answer's body.
     async fn open(mut self, role: Role, topics: Vec<Topic>) -> Result<Answer, Problem> {
         if !self.request.body().is_end_stream() {
             return Err(Problem::bad_request("a request to subscribe has no body"));
@@ -137,14 +130,12 @@ impl Exchange {
         } else {
             self.write_first_words(dialect, id, &mut greeting);
         }
-        self.connection.hand_over(Opening {
-            id,
-            dialect,
-            role,
-            topics: granted,
-            greeting,
-            refusal,
-        });
+        let opening = Opening { id, dialect, role, topics: granted, greeting, refusal };
+        if self.request.version() == Version::HTTP_2 {
+            let body = open_stream(&self.worker, http2::stream(), opening).await;
+            return Ok(event_stream::answer(id, body));
+        }
+        self.connection.hand_over(opening);
         // The driver takes the connection apart and this future with it.
         std::future::pending().await
     }
@@ -157,9 +148,10 @@ impl Exchange {
             Role::Json => {
                 Ok((Dialect::Json, websocket::accept(&mut self.request, json::SUBPROTOCOL, id)?))
             }
-            Role::Sse => {
-                Ok((Dialect::Sse, format!("{SSE_HEAD}Umbel-Session: {id}\r\n\r\n").into_bytes()))
+            Role::Sse if self.request.version() == Version::HTTP_2 => {
+                Ok((Dialect::Sse, Vec::new()))
             }
+            Role::Sse => Ok((Dialect::Sse, event_stream::head(id))),
         }
     }
 

@@ -8,7 +8,9 @@ use umbel_hub::OnSlow;
 use umbel_protocol::{Dialect, SessionId, Topic};
 
 use super::incoming::Incoming;
-use super::{Charged, CloseReason, Phase, Role, Session, SessionRef, SessionTask, Wire};
+use super::{
+    Charged, CloseReason, Phase, Role, Session, SessionBody, SessionRef, SessionTask, Stream, Wire,
+};
 use crate::worker::Worker;
 
 /// What the handshake agreed on.
@@ -26,12 +28,24 @@ pub(crate) struct Opening {
 
 /// Makes a session of a connection. `input` is what the client sent behind its request.
 pub(crate) async fn open(worker: &Rc<Worker>, stream: TcpStream, input: &[u8], opening: Opening) {
-    let session = worker.admit(stream, &opening);
-    for (topic, on_slow) in &opening.topics {
-        worker.hold(session, topic, *on_slow).await;
-    }
+    let session = worker.admit(Wire::Tcp(stream), &opening);
+    worker.hold_all(session, &opening.topics).await;
     worker.greet(session, opening);
     SessionTask::spawn(worker, session, input);
+}
+
+/// Makes a session of an HTTP/2 stream: what the client gets is the body. A client that goes
+/// before it is open takes the session along.
+pub(crate) async fn open_stream(
+    worker: &Rc<Worker>,
+    stream: Rc<Stream>,
+    opening: Opening,
+) -> SessionBody {
+    let session = worker.admit(Wire::H2(stream), &opening);
+    let body = SessionBody::new(worker, session);
+    worker.hold_all(session, &opening.topics).await;
+    worker.greet(session, opening);
+    body
 }
 
 /// A topic that a session is about to hold. While there is one, the worker stays attached to the
@@ -65,10 +79,10 @@ impl Drop for Attaching<'_> {
 }
 
 impl Worker {
-    fn admit(&self, stream: TcpStream, opening: &Opening) -> SessionRef {
+    fn admit(&self, wire: Wire, opening: &Opening) -> SessionRef {
         let session = Session {
             id: opening.id,
-            wire: Wire::Tcp(stream),
+            wire,
             waker: None::<Waker>,
             incoming: Incoming::default(),
             role: opening.role.clone(),
@@ -80,6 +94,12 @@ impl Worker {
         let key = self.hub.borrow_mut().open(opening.id, opening.dialect, session);
         self.metrics.session_opened(opening.dialect.into());
         SessionRef { key, id: opening.id }
+    }
+
+    async fn hold_all(&self, session: SessionRef, topics: &[(Topic, OnSlow)]) {
+        for (topic, on_slow) in topics {
+            self.hold(session, topic, *on_slow).await;
+        }
     }
 
     /// Lets a session hold a topic: at the broker first, so that no message is missed from then
