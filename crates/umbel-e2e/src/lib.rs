@@ -2,13 +2,14 @@
 //!
 //! A [`World`] owns every process that it started and ends it when it is dropped. Clients are
 //! written here, in plain bytes, so that a mistake in the node's own encoders or in a library that
-//! both would use can't hide. Every wait has a deadline and panics with what it waited for.
+//! both would use can't hide. HTTP/2 alone is the `h2` crate's, beside a client that sends any frame. Every wait has a deadline and panics with what it waited for.
 
 #![allow(clippy::unwrap_used, reason = "whatever fails here fails the test, with its place")]
 #![allow(clippy::missing_panics_doc, reason = "every function here panics when the test fails")]
 
 mod browser;
 mod http;
+mod http2;
 mod metrics;
 mod node;
 mod program;
@@ -21,6 +22,7 @@ mod world;
 
 pub use browser::Page;
 pub use http::{Answer, HttpClient};
+pub use http2::{Http2Client, Http2Stream, RawFrame, RawHttp2};
 pub use metrics::Metrics;
 pub use node::{ConfiguredNode, Node};
 pub use program::{Output, Program};

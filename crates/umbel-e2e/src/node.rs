@@ -8,7 +8,7 @@ use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
 
-use crate::{HttpClient, Metrics, SseClient, WebSocketClient, within};
+use crate::{Http2Client, HttpClient, Metrics, SseClient, WebSocketClient, within};
 
 /// A running node.
 #[derive(Debug)]
@@ -195,6 +195,11 @@ impl Node {
     /// A connection for requests.
     pub async fn client(&self) -> HttpClient {
         HttpClient::connect(self.http).await
+    }
+
+    /// A connection for requests over HTTP/2.
+    pub async fn http2(&self) -> Http2Client {
+        Http2Client::connect(self.http).await
     }
 
     /// Publishes text with a request of its own.

@@ -69,7 +69,7 @@ async fn settled(node: &Node) -> Memory {
     node.metric_becomes("umbel_sessions_open{transport=\"websocket\"}", 0.0).await;
     node.metric_becomes("umbel_sessions_open{transport=\"sse\"}", 0.0).await;
     node.metric_becomes("umbel_connections_open", 0.0).await;
-    for by in ["mailbox", "input", "control", "bodies", "connections"] {
+    for by in ["mailbox", "input", "control", "bodies", "connections", "streams"] {
         node.metric_becomes(&format!("umbel_held_bytes{{by=\"{by}\"}}"), 0.0).await;
     }
     node.metric_becomes("umbel_log_bytes", 0.0).await;

@@ -174,7 +174,7 @@ mod tests {
         for session in sessions {
             hub.subscribe(session, &topic, OnSlow::Disconnect).unwrap();
         }
-        let mut gap = |hub: &mut Hub<()>| {
+        let gap = |hub: &mut Hub<()>| {
             assert_eq!(hub.append_gap(&topic, GapReason::BrokerLink, 0), 2);
             hub.mark_appended();
         };

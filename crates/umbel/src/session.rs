@@ -5,11 +5,13 @@ mod commands;
 mod frame_parser;
 pub mod incoming;
 mod open;
+mod stream;
 mod task;
 mod wire;
 
 pub(crate) use close::CloseReason;
-pub(crate) use open::{Opening, open};
+pub(crate) use open::{Opening, open, open_stream};
+pub(crate) use stream::{PIECE_BYTES, SEND_BUFFER_BYTES, SessionBody, Stream};
 pub(crate) use task::SessionTask;
 pub(crate) use wire::{Wire, Written};
 
@@ -29,12 +31,14 @@ use incoming::Incoming;
 pub(crate) struct Session {
     pub(crate) id: SessionId,
     pub(crate) wire: Wire,
-    /// Of the session's task, which waits for input and, when blocked, for room to write.
+    /// Of the session's task, which waits for input and, when blocked, for room to write. Over
+    /// HTTP/2 there is none.
     pub(crate) waker: Option<Waker>,
     pub(crate) incoming: Incoming,
     pub(crate) role: Role,
     pub(crate) phase: Phase,
-    /// The socket took nothing last time; its task waits until it does.
+    /// The socket took nothing last time; its task waits until it does. Over HTTP/2: what was
+    /// taken last waits for window.
     pub(crate) blocked: bool,
     /// When something was last written: silence since then is for the heartbeat.
     pub(crate) last_written: Tick,

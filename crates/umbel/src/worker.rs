@@ -9,12 +9,15 @@ mod fan_out;
 mod flush;
 mod labels;
 mod metrics;
+mod pace;
+mod pull;
 mod run;
 mod tasks;
 mod ticks;
 
 pub(crate) use labels::{Held, Source, Status};
 pub(crate) use metrics::{WorkerMetrics, families};
+pub(crate) use pull::Pulled;
 pub(crate) use run::{Seed, run};
 
 use std::cell::RefCell;
@@ -36,6 +39,7 @@ use crate::route::Routes;
 use crate::session::incoming::FrameParser;
 use crate::session::{Session, SessionRef};
 use crate::wheel::{Tick, Wheel};
+use pace::Pace;
 use tasks::Tasks;
 
 /// The state of a worker, shared by the tasks of its thread. No borrow is held across an await.
@@ -62,6 +66,7 @@ pub(crate) struct Worker {
     /// Sessions have no read buffer: whichever is readable reads into this one.
     pub(crate) read_buffer: RefCell<Box<[u8]>>,
     pub(crate) frame_parser: RefCell<FrameParser>,
+    pub(crate) pace: Pace,
 }
 
 /// What waits on the wheel.
@@ -102,6 +107,7 @@ impl Worker {
             frame_parser: RefCell::new(FrameParser::new(
                 limits.body_bytes.max(limits.payload_bytes),
             )),
+            pace: Pace::default(),
         }
     }
 

@@ -5,23 +5,27 @@
 //! service leaves what was agreed on ([`Opening`]) with the connection and never answers; once
 //! hyper has flushed the answers before, the connection is taken apart, and the session writes its
 //! own head together with its first frames.
+//!
+//! What a client speaks is seen in its first bytes. HTTP/2 goes [another way](http2).
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Poll, Waker, ready};
 use std::time::Duration;
 
-use hyper::rt::{Read, ReadBufCursor, Write};
+use bytes::Bytes;
 use hyper::server::conn::http1;
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::http2;
+use super::preface::{Spoken, spoken};
 use super::problem::{Problem, written_out};
 use super::service::HttpService;
+use super::socket::{Observer, Socket};
 use crate::ledger::Charge;
 use crate::session::{Opening, open};
 use crate::wheel::Tick;
@@ -30,10 +34,12 @@ use crate::worker::{Held, Timer, Worker};
 /// The state of a connection that its driver, its service and the wheel share.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    /// `None` while a request is being served, which has deadlines of its own.
+    /// `None` while requests are being served, which have deadlines of their own.
     deadline: Cell<Option<Tick>>,
     expired: Cell<bool>,
     requests: Cell<u64>,
+    /// How many requests are being served now. Over HTTP/2 a session is one as long as it lasts.
+    under_way: Cell<u32>,
     /// Left by the service when the connection shall become a session.
     opening: RefCell<Option<Box<Opening>>>,
     /// Whether hyper has written out all that it had since the opening was left.
@@ -45,10 +51,13 @@ pub(crate) struct Connection {
 const KEEP_ALIVE_SECONDS: u32 = 75;
 
 /// The longest head of a request, in bytes; also what hyper reads at a time at most.
-const MAX_HEAD_BYTES: usize = 16 * 1024;
+pub(super) const MAX_HEAD_BYTES: usize = 16 * 1024;
 
 /// The most header lines of a request.
 const MAX_HEADERS: usize = 64;
+
+/// How much is read to see what a client speaks; no more than hyper takes over at once.
+const FIRST_BYTES: usize = 8 * 1024;
 
 /// What a connection is counted with: hyper's buffers and state, about.
 const CONNECTION_BYTES: usize = 16 * 1024;
@@ -59,10 +68,21 @@ const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 1 << 20;
 
 /// How the HTTP part of a connection ended.
-enum End {
+pub(super) enum End {
+    /// Its last answer is written.
     Done,
+    /// Nothing is left to be said.
+    Gone,
     Expired,
-    Session(Box<Opening>),
+    /// With what the client sent behind its request.
+    Session(Box<Opening>, Bytes),
+}
+
+/// What came first.
+enum First {
+    Bytes(Spoken, Bytes),
+    Nothing,
+    TooLate,
 }
 
 /// Has a connection served by a task of its own.
@@ -72,29 +92,69 @@ pub(crate) fn serve(worker: &Rc<Worker>, stream: TcpStream) {
     worker.tasks.spawn(Box::pin(task));
 }
 
-async fn drive(worker: Rc<Worker>, connection: Rc<Connection>, stream: TcpStream) {
+async fn drive(worker: Rc<Worker>, connection: Rc<Connection>, mut stream: TcpStream) {
     let charge = Charge::new(&worker.ledger, Held::Connections, CONNECTION_BYTES);
     let index = worker.connections.borrow_mut().insert(connection.clone());
     worker.count_connections();
-    let (end, stream, input) = serve_http(&worker, &connection, stream).await;
+    let end = match first_bytes(&worker, &connection, &mut stream).await {
+        First::Bytes(Spoken::Http1, first) => {
+            let (end, rest) = serve_http1(&worker, &connection, stream, first).await;
+            stream = rest;
+            end
+        }
+        First::Bytes(Spoken::Http2, first) => {
+            http2::serve(&worker, &connection, &mut stream, first).await
+        }
+        First::Nothing => End::Gone,
+        First::TooLate => End::Expired,
+    };
     worker.connections.borrow_mut().remove(index);
     worker.count_connections();
     connection.waker.take();
     drop(charge);
     match end {
-        End::Session(opening) => open(&worker, stream, &input, *opening).await,
+        End::Session(opening, input) => open(&worker, stream, &input, *opening).await,
         End::Done => linger(stream).await,
         End::Expired if connection.requests.get() == 0 => refuse_late(stream).await,
-        End::Expired => {}
+        End::Expired | End::Gone => {}
     }
 }
 
-async fn serve_http(
+/// Reads until it is clear what the client speaks.
+async fn first_bytes(worker: &Worker, connection: &Connection, stream: &mut TcpStream) -> First {
+    let mut first = Vec::new();
+    poll_fn(|context| {
+        connection.register(context.waker());
+        loop {
+            if connection.is_expired() {
+                return Poll::Ready(First::TooLate);
+            }
+            let mut buffer = worker.read_buffer.borrow_mut();
+            let mut read = ReadBuf::new(&mut buffer[..FIRST_BYTES]);
+            let result = ready!(Pin::new(&mut *stream).poll_read(context, &mut read));
+            if result.is_err() || read.filled().is_empty() {
+                return Poll::Ready(match std::mem::take(&mut first) {
+                    nothing if nothing.is_empty() => First::Nothing,
+                    // hyper will say what is wrong with it.
+                    first => First::Bytes(Spoken::Http1, first.into()),
+                });
+            }
+            first.extend_from_slice(read.filled());
+            if let Some(spoken) = spoken(&first) {
+                return Poll::Ready(First::Bytes(spoken, std::mem::take(&mut first).into()));
+            }
+        }
+    })
+    .await
+}
+
+async fn serve_http1(
     worker: &Rc<Worker>,
     connection: &Rc<Connection>,
     stream: TcpStream,
-) -> (End, TcpStream, bytes::Bytes) {
-    let socket = Socket { stream: TokioIo::new(stream), connection: connection.clone() };
+    first: Bytes,
+) -> (End, TcpStream) {
+    let socket = Socket::new(first, stream, connection.clone());
     let service = HttpService::new(worker.clone(), connection.clone());
     let mut http = http1::Builder::new()
         .max_buf_size(MAX_HEAD_BYTES)
@@ -104,7 +164,7 @@ async fn serve_http(
         .serve_connection(socket, service);
     let end = poll_fn(|context| {
         connection.register(context.waker());
-        if connection.expired.get() {
+        if connection.is_expired() {
             return Poll::Ready(End::Expired);
         }
         match http.poll_without_shutdown(context) {
@@ -115,14 +175,19 @@ async fn serve_http(
                 Poll::Ready(End::Done)
             }
             Poll::Pending => match connection.take_opening() {
-                Some(opening) => Poll::Ready(End::Session(opening)),
+                Some(opening) => Poll::Ready(End::Session(opening, Bytes::new())),
                 None => Poll::Pending,
             },
         }
     })
     .await;
     let parts = http.into_parts();
-    (end, parts.io.stream.into_inner(), parts.read_buf)
+    let (stream, unread) = parts.io.into_parts();
+    debug_assert!(unread.is_empty(), "hyper takes the first bytes over at once");
+    match end {
+        End::Session(opening, _) => (End::Session(opening, parts.read_buf), stream),
+        end => (end, stream),
+    }
 }
 
 /// Lets the client read our last answer before its connection is gone.
@@ -160,6 +225,7 @@ impl Connection {
             deadline: Cell::new(Some(deadline)),
             expired: Cell::new(false),
             requests: Cell::new(0),
+            under_way: Cell::new(0),
             opening: RefCell::new(None),
             flushed: Cell::new(false),
             waker: RefCell::new(None),
@@ -189,15 +255,9 @@ impl Connection {
         }
     }
 
-    /// A request has come: it is the service's now.
-    pub(crate) fn begin_request(&self) {
-        self.requests.set(self.requests.get() + 1);
-        self.deadline.set(None);
-    }
-
-    /// The answer is on its way: the next request may take its time.
-    pub(crate) fn end_request(&self, now: Tick) {
-        self.deadline.set(Some(now.plus_seconds(KEEP_ALIVE_SECONDS)));
+    /// Whether the connection shall end.
+    pub(super) fn is_expired(&self) -> bool {
+        self.expired.get()
     }
 
     /// Makes the connection a session. The service must not answer after that.
@@ -210,7 +270,7 @@ impl Connection {
         if self.flushed.get() { self.opening.take() } else { None }
     }
 
-    fn register(&self, waker: &Waker) {
+    pub(super) fn register(&self, waker: &Waker) {
         let mut registered = self.waker.borrow_mut();
         if !registered.as_ref().is_some_and(|known| known.will_wake(waker)) {
             *registered = Some(waker.clone());
@@ -218,50 +278,36 @@ impl Connection {
     }
 }
 
-/// The socket as hyper gets it. It notices when everything is written: hyper flushes it only once
-/// its own buffer is empty.
-struct Socket {
-    stream: TokioIo<TcpStream>,
+impl Observer for Rc<Connection> {
+    fn flushed(&self) {
+        self.flushed.set(true);
+    }
+}
+
+/// A request that is being served: its connection isn't idle.
+pub(crate) struct Serving {
+    worker: Rc<Worker>,
     connection: Rc<Connection>,
 }
 
-impl Read for Socket {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+impl Serving {
+    /// A request has come: it is the service's now.
+    pub(super) fn begin(worker: &Rc<Worker>, connection: &Rc<Connection>) -> Self {
+        connection.requests.set(connection.requests.get() + 1);
+        connection.under_way.set(connection.under_way.get() + 1);
+        connection.deadline.set(None);
+        Self { worker: worker.clone(), connection: connection.clone() }
     }
 }
 
-impl Write for Socket {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.connection.flushed.set(true);
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+impl Drop for Serving {
+    /// The answer is on its way: the next request may take its time.
+    fn drop(&mut self) {
+        let left = self.connection.under_way.get() - 1;
+        self.connection.under_way.set(left);
+        if left == 0 {
+            let deadline = self.worker.now().plus_seconds(KEEP_ALIVE_SECONDS);
+            self.connection.deadline.set(Some(deadline));
+        }
     }
 }

@@ -4,8 +4,6 @@
 //! `listen.origins` nothing is said, and browsers then let only pages of the node's own origin
 //! read. WebSockets are not subject to it.
 
-use bytes::Bytes;
-use http_body_util::Full;
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
@@ -13,7 +11,7 @@ use hyper::header::{
 };
 use hyper::{Method, Request, Response, StatusCode};
 
-use super::{Answer, Problem};
+use super::{Answer, AnswerBody, Problem};
 use crate::config::Origins;
 
 /// What scripts may use: the methods and the headers that the node's resources know.
@@ -59,7 +57,7 @@ pub(super) fn preflight<B>(origins: &Origins, request: &Request<B>) -> Option<An
         let detail = format!("the origin `{origin}` is not among listen.origins");
         return Some(Problem::forbidden(detail).into());
     }
-    let mut answer = Response::new(Full::new(Bytes::new()));
+    let mut answer = Response::new(AnswerBody::empty());
     *answer.status_mut() = StatusCode::NO_CONTENT;
     let headers = answer.headers_mut();
     headers.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);

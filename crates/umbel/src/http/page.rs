@@ -1,21 +1,19 @@
 //! `GET /`: what this is, and lines to copy.
 
-use bytes::Bytes;
-use http_body_util::Full;
 use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
+use hyper::http::uri::Authority;
 use hyper::{Request, Response};
 
 use super::Answer;
 
 /// The page, with lines for the host under which it was asked for.
 pub(super) fn answer<B>(request: &Request<B>) -> Answer {
-    let host = request
-        .headers()
-        .get(HOST)
-        .and_then(|host| host.to_str().ok())
-        .filter(|host| is_plain(host));
+    // HTTP/2 has it in `:authority` (RFC 9113 section 8.3.1).
+    let authority = request.uri().authority().map(Authority::as_str);
+    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+    let host = authority.or(host).filter(|host| is_plain(host));
     let page = PAGE.replace("{host}", host.unwrap_or("127.0.0.1:8080"));
-    let mut answer = Response::new(Full::new(Bytes::from(page)));
+    let mut answer = Response::new(page.into_bytes().into());
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
     answer
 }

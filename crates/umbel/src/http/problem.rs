@@ -2,8 +2,6 @@
 
 use std::fmt::Write as _;
 
-use bytes::Bytes;
-use http_body_util::Full;
 use hyper::header::{
     ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, UPGRADE,
 };
@@ -83,6 +81,12 @@ impl Problem {
             .with(HeaderName::from_static("sec-websocket-version"), HeaderValue::from_static("13"))
     }
 
+    /// The resource is a WebSocket, which isn't offered over the HTTP that the client speaks (RFC
+    /// 9110 section 15.6.6). HTTP/2 knows no upgrades, so 426 would say nothing there.
+    pub(crate) fn http1_required(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::HTTP_VERSION_NOT_SUPPORTED, detail)
+    }
+
     fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self
@@ -105,7 +109,7 @@ impl Problem {
 
 impl From<Problem> for Answer {
     fn from(problem: Problem) -> Self {
-        let mut answer = Response::new(Full::new(Bytes::from(problem.body())));
+        let mut answer = Response::new(problem.body().into_bytes().into());
         *answer.status_mut() = problem.status;
         let headers = answer.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

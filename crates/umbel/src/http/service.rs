@@ -5,14 +5,16 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{CONTENT_LENGTH, HeaderValue};
 use hyper::service::Service;
-use hyper::{Method, Request};
+use hyper::{Method, Request, Version};
 
-use super::{Answer, Connection, Problem, cors, publish, route, subscribe, websocket};
+use super::connection::Serving;
+use super::{Answer, AnswerBody, Connection, Problem, cors, publish, route, subscribe, websocket};
 use crate::worker::Worker;
 
-/// Serves the requests of one connection, one after the other.
+/// Serves the requests of one connection: one after the other, over HTTP/2 several at a time.
 pub(super) struct HttpService {
     worker: Rc<Worker>,
     connection: Rc<Connection>,
@@ -37,18 +39,22 @@ impl Service<Request<Incoming>> for HttpService {
     type Future = Pin<Box<dyn Future<Output = Result<Answer, Infallible>>>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        self.connection.begin_request();
+        let serving = Serving::begin(&self.worker, &self.connection);
         let exchange =
             Exchange { worker: self.worker.clone(), connection: self.connection.clone(), request };
         Box::pin(async move {
-            let (worker, connection) = (exchange.worker.clone(), exchange.connection.clone());
+            let worker = exchange.worker.clone();
             let cors = cors::headers(&worker.origins, exchange.request.headers());
+            let bare_head = exchange.wants_bare_head();
             let mut answer = match cors::preflight(&worker.origins, &exchange.request) {
                 Some(answer) => answer,
                 None => exchange.answer().await,
             };
             answer.headers_mut().extend(cors);
-            connection.end_request(worker.now());
+            if bare_head {
+                strip_body(&mut answer);
+            }
+            answer.body_mut().keep(serving);
             Ok(answer)
         })
     }
@@ -80,6 +86,11 @@ impl<'p> Resource<'p> {
 }
 
 impl Exchange {
+    /// Whether the body must be left out here: hyper does it for HTTP/1 alone.
+    fn wants_bare_head(&self) -> bool {
+        self.request.method() == Method::HEAD && self.request.version() == Version::HTTP_2
+    }
+
     async fn answer(self) -> Answer {
         let path = self.request.uri().path().to_owned();
         let upgrades = websocket::is_upgrade(&self.request);
@@ -90,13 +101,22 @@ impl Exchange {
             (Resource::Publish, &Method::POST) => return publish::many(self).await,
             (Resource::Publish, _) => Err(Problem::method_not_allowed("POST")),
             (Resource::JsonDialect, &Method::GET) if upgrades => subscribe::json(self).await,
-            (Resource::JsonDialect, &Method::GET) => {
-                Err(Problem::upgrade_required("/ws is a WebSocket"))
-            }
+            (Resource::JsonDialect, &Method::GET) => Err(match self.request.version() {
+                Version::HTTP_2 => Problem::http1_required("/ws is a WebSocket over HTTP/1.1"),
+                _ => Problem::upgrade_required("/ws is a WebSocket"),
+            }),
             (Resource::JsonDialect, _) => Err(Problem::method_not_allowed("GET")),
             (Resource::Other, _) => route::answer(self, &path).await,
         };
         answered.unwrap_or_else(Answer::from)
+    }
+}
+
+/// Leaves of a body what it would have been long (RFC 9110 section 9.3.2).
+fn strip_body(answer: &mut Answer) {
+    let body = std::mem::replace(answer.body_mut(), AnswerBody::empty());
+    if let Some(len) = body.size_hint().exact() {
+        answer.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(len));
     }
 }
 

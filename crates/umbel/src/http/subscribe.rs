@@ -1,17 +1,17 @@
 //! From a request to a session: `GET /topics/…`, `GET /ws`, and the last steps of every other way.
 
-use hyper::Request;
 use hyper::body::Body as _;
 use hyper::header::{ACCEPT, HeaderValue, ORIGIN};
+use hyper::{Request, Version};
 use umbel_hub::OnSlow;
 use umbel_protocol::json::{self, Reply};
 use umbel_protocol::{Dialect, EventName, SessionId, Topic, sse, topics_in_path};
 
 use super::query::Query;
 use super::service::Exchange;
-use super::{Answer, Problem, cors, websocket};
+use super::{Answer, Problem, cors, event_stream, http2, websocket};
 use crate::authorise::{Action, Forbidden, Principal};
-use crate::session::{CloseReason, Opening, PublishTarget, Role};
+use crate::session::{CloseReason, Opening, PublishTarget, Role, open_stream};
 
 /// The subprotocol that a client may offer for the plain dialect.
 const PLAIN_SUBPROTOCOL: &str = "umbel.v1.plain";
@@ -19,14 +19,6 @@ const PLAIN_SUBPROTOCOL: &str = "umbel.v1.plain";
 /// After how long an `EventSource` comes back: each session is told another time, so that those
 /// who lose their connections together don't return together.
 const RETRY_MILLIS: std::ops::Range<u64> = 1000..5000;
-
-/// The head of an SSE stream. It has neither a length nor chunks: it lasts until the connection
-/// ends (RFC 9112 section 6.3), and proxies must neither keep nor change it.
-const SSE_HEAD: &str = "HTTP/1.1 200 OK\r\n\
-    Content-Type: text/event-stream\r\n\
-    Cache-Control: no-store, no-transform\r\n\
-    X-Accel-Buffering: no\r\n\
-    Connection: close\r\n";
 
 /// What a request asks for, before it is looked at who asks.
 #[derive(Debug)]
@@ -142,7 +134,8 @@ impl Exchange {
         Ok(())
     }
 
-    /// Agrees on a session and leaves it with the connection. Returns only to refuse.
+    /// Agrees on a session. Over HTTP/1 it is left with the connection, and this returns only to
+    /// refuse; over HTTP/2 it is the answer's body.
     pub(super) async fn open(mut self, wish: Wish) -> Result<Answer, Problem> {
         let Wish { role, topics, default_event, hello } = wish;
         let id = SessionId(fastrand::u64(..));
@@ -188,6 +181,11 @@ impl Exchange {
     }
 
     async fn hand_over(self, opening: Opening) -> Result<Answer, Problem> {
+        if self.request.version() == Version::HTTP_2 {
+            let id = opening.id;
+            let body = open_stream(&self.worker, http2::stream(), opening).await;
+            return Ok(event_stream::answer(id, body));
+        }
         self.connection.hand_over(opening);
         // The driver takes the connection apart and this future with it.
         std::future::pending().await
@@ -205,11 +203,12 @@ impl Exchange {
             Role::Json => {
                 Ok((Dialect::Json, websocket::accept(&mut self.request, json::SUBPROTOCOL, id)?))
             }
+            Role::Sse if self.request.version() == Version::HTTP_2 => {
+                Ok((Dialect::Sse, Vec::new()))
+            }
             Role::Sse => {
-                let mut head = SSE_HEAD.as_bytes().to_vec();
-                head.extend(cors::lines(&self.worker.origins, self.request.headers()));
-                head.extend_from_slice(format!("Umbel-Session: {id}\r\n\r\n").as_bytes());
-                Ok((Dialect::Sse, head))
+                let cors = cors::lines(&self.worker.origins, self.request.headers());
+                Ok((Dialect::Sse, event_stream::head(id, &cors)))
             }
         }
     }

@@ -9,7 +9,9 @@ use umbel_hub::OnSlow;
 use umbel_protocol::{Dialect, EventName, SessionId, Topic};
 
 use super::incoming::Incoming;
-use super::{Charged, CloseReason, Phase, Role, Session, SessionRef, SessionTask, Wire};
+use super::{
+    Charged, CloseReason, Phase, Role, Session, SessionBody, SessionRef, SessionTask, Stream, Wire,
+};
 use crate::worker::Worker;
 
 /// What the handshake agreed on.
@@ -29,15 +31,24 @@ pub(crate) struct Opening {
 
 /// Makes a session of a connection. `input` is what the client sent behind its request.
 pub(crate) async fn open(worker: &Rc<Worker>, stream: TcpStream, input: &[u8], opening: Opening) {
-    let session = worker.admit(stream, &opening);
-    // All at once: the broker confirms them in one go.
-    let holds: Vec<_> =
-        opening.topics.iter().map(|(topic, _)| Hold::begin(worker, topic)).collect();
-    for (hold, (_, on_slow)) in holds.into_iter().zip(&opening.topics) {
-        hold.complete(session, *on_slow).await;
-    }
+    let session = worker.admit(Wire::Tcp(stream), &opening);
+    worker.hold_all(session, &opening.topics).await;
     worker.greet(session, opening);
     SessionTask::spawn(worker, session, input);
+}
+
+/// Makes a session of an HTTP/2 stream: what the client gets is the body. A client that goes
+/// before it is open takes the session along.
+pub(crate) async fn open_stream(
+    worker: &Rc<Worker>,
+    stream: Rc<Stream>,
+    opening: Opening,
+) -> SessionBody {
+    let session = worker.admit(Wire::H2(stream), &opening);
+    let body = SessionBody::new(worker, session);
+    worker.hold_all(session, &opening.topics).await;
+    worker.greet(session, opening);
+    body
 }
 
 /// A topic that a session is about to hold. While there is one, the worker stays attached to the
@@ -92,10 +103,10 @@ impl Drop for Hold {
 }
 
 impl Worker {
-    fn admit(&self, stream: TcpStream, opening: &Opening) -> SessionRef {
+    fn admit(&self, wire: Wire, opening: &Opening) -> SessionRef {
         let session = Session {
             id: opening.id,
-            wire: Wire::Tcp(stream),
+            wire,
             waker: None::<Waker>,
             incoming: Incoming::default(),
             role: opening.role.clone(),
@@ -112,6 +123,14 @@ impl Worker {
         drop(hub);
         self.metrics.session_opened(opening.dialect.into());
         SessionRef { key, id: opening.id }
+    }
+
+    async fn hold_all(self: &Rc<Self>, session: SessionRef, topics: &[(Topic, OnSlow)]) {
+        // All at once: the broker confirms them in one go.
+        let holds: Vec<_> = topics.iter().map(|(topic, _)| Hold::begin(self, topic)).collect();
+        for (hold, (_, on_slow)) in holds.into_iter().zip(topics) {
+            hold.complete(session, *on_slow).await;
+        }
     }
 
     fn greet(&self, session: SessionRef, opening: Opening) {

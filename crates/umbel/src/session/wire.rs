@@ -3,6 +3,7 @@
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use socket2::SockRef;
@@ -10,12 +11,16 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use umbel_hub::Pending;
 
+use super::Stream;
+
 /// What carries a session's bytes. Closed, so that the write is a branch and not a call through a
 /// pointer.
 #[derive(Debug)]
 pub(crate) enum Wire {
     /// A socket of its own; frames are written from the logs as they lie there.
     Tcp(TcpStream),
+    /// A stream of an HTTP/2 connection, which takes its frames from the logs by itself.
+    H2(Rc<Stream>),
 }
 
 /// What became of a write.
@@ -27,6 +32,8 @@ pub(crate) enum Written {
     Bytes(usize),
     /// The socket takes nothing now.
     Blocked,
+    /// The stream was told to take what is pending.
+    Told,
 }
 
 /// The most slices in one write. A session with news of more topics than that is written again.
@@ -37,7 +44,13 @@ impl Wire {
     ///
     /// HOT PATH: the only call per session and batch. One slice goes without gathering.
     pub(crate) fn write<S>(&self, mut pending: Pending<'_, S>) -> io::Result<Written> {
-        let Self::Tcp(stream) = self;
+        let stream = match self {
+            Self::Tcp(stream) => stream,
+            Self::H2(stream) => {
+                stream.wake();
+                return Ok(Written::Told);
+            }
+        };
         let Some(first) = pending.next() else {
             return Ok(Written::Nothing);
         };
@@ -54,9 +67,12 @@ impl Wire {
 
     /// Ready when the socket may take bytes again; otherwise `context`'s task is woken then.
     pub(crate) fn poll_writable(&self, context: &mut Context<'_>) -> Poll<()> {
-        let Self::Tcp(stream) = self;
-        // An error shows at the write that follows.
-        stream.poll_write_ready(context).map(drop)
+        match self {
+            // An error shows at the write that follows.
+            Self::Tcp(stream) => stream.poll_write_ready(context).map(drop),
+            // Its connection waits for room.
+            Self::H2(_) => Poll::Pending,
+        }
     }
 
     /// Reads what there is into `buffer`; 0 bytes are the end.
@@ -65,7 +81,10 @@ impl Wire {
         context: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        let Self::Tcp(stream) = self;
+        let Self::Tcp(stream) = self else {
+            // Its connection reads.
+            return Poll::Pending;
+        };
         let mut buffer = ReadBuf::new(buffer);
         let read = Pin::new(stream).poll_read(context, &mut buffer);
         read.map_ok(|()| buffer.filled().len())
@@ -73,9 +92,20 @@ impl Wire {
 
     /// Tells the peer that nothing more comes.
     pub(crate) fn finish(&self) {
-        let Self::Tcp(stream) = self;
-        // A peer that is gone already needs no telling.
-        let _ = SockRef::from(stream).shutdown(Shutdown::Write);
+        match self {
+            // A peer that is gone already needs no telling.
+            Self::Tcp(stream) => drop(SockRef::from(stream).shutdown(Shutdown::Write)),
+            // It ends when it asks for more.
+            Self::H2(stream) => stream.wake(),
+        }
+    }
+
+    /// Gives up what the client hasn't taken. A socket needs no word: it is closed when it is
+    /// dropped.
+    pub(crate) fn cut(&self) {
+        if let Self::H2(stream) = self {
+            stream.cut();
+        }
     }
 }
 

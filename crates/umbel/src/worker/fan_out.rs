@@ -35,7 +35,9 @@ pub(super) async fn fan_out(worker: &Rc<Worker>) {
         while !rest.is_empty() {
             let (now, later) = rest.split_at(batch_len(rest));
             worker.append(now);
+            let steps = worker.pace.steps();
             worker.write_due().await;
+            worker.pace.settle(steps).await;
             worker.observe_fan_out(now);
             rest = later;
         }

@@ -32,6 +32,7 @@ impl Worker {
                     hub.advance(key, 0);
                 }
                 Ok(Written::Blocked) => return self.block(hub, key),
+                Ok(Written::Told) => return self.pace.step(),
                 Err(_) => return self.remove(hub, key, CloseReason::Lost),
             }
             if hub.is_drained(key) {
@@ -40,7 +41,7 @@ impl Worker {
         }
     }
 
-    fn wrote(&self, hub: &mut Hub<Session>, key: SessionKey, bytes: usize, now: u64) {
+    pub(super) fn wrote(&self, hub: &mut Hub<Session>, key: SessionKey, bytes: usize, now: u64) {
         let since = hub.pending_since(key);
         let delivered = hub.advance(key, bytes);
         if let Some(since) = since
@@ -57,11 +58,8 @@ impl Worker {
     }
 
     fn drained(&self, hub: &mut Hub<Session>, key: SessionKey) {
-        let session = hub.get_mut(key).expect("it was written to a moment ago");
-        if session.charged.control > 0 {
-            let before = std::mem::take(&mut session.charged.control);
-            self.ledger.change(Held::Control, before as usize, 0);
-        }
+        self.discharge_control(hub, key);
+        let session = hub.get(key).expect("it was written to a moment ago");
         match session.phase {
             Phase::Opening | Phase::Open => {}
             // The client has said goodbye and heard ours: the server closes first (RFC 6455
@@ -114,6 +112,15 @@ impl Worker {
         let session = hub.get_mut(key).expect("only open sessions are charged");
         let before = std::mem::replace(&mut session.charged.control, waiting);
         self.ledger.change(Held::Control, before as usize, waiting as usize);
+    }
+
+    /// Takes note that no control frames wait any more.
+    pub(super) fn discharge_control(&self, hub: &mut Hub<Session>, key: SessionKey) {
+        let session = hub.get_mut(key).expect("only open sessions are charged");
+        if session.charged.control > 0 {
+            let before = std::mem::take(&mut session.charged.control);
+            self.ledger.change(Held::Control, before as usize, 0);
+        }
     }
 
     /// Ends a session from this side: no message follows, the client is told why and has a few
@@ -175,6 +182,7 @@ impl Worker {
         }
         self.ledger.change(Held::Input, session.charged.input as usize, 0);
         self.ledger.change(Held::Control, session.charged.control as usize, 0);
+        session.wire.cut();
         if let Some(waker) = session.waker {
             waker.wake();
         }

@@ -40,15 +40,23 @@ pub(crate) enum Held {
     Bodies,
     /// Connections that are no session yet, or never will be.
     Connections,
+    /// What HTTP/2 streams took from the logs and their sockets haven't taken yet.
+    Streams,
 }
 
 impl Held {
-    pub(crate) const COUNT: usize = 5;
+    pub(crate) const COUNT: usize = 6;
 }
 
 impl LabelSet for Held {
-    const ALL: &'static [Self] =
-        &[Self::Mailbox, Self::Input, Self::Control, Self::Bodies, Self::Connections];
+    const ALL: &'static [Self] = &[
+        Self::Mailbox,
+        Self::Input,
+        Self::Control,
+        Self::Bodies,
+        Self::Connections,
+        Self::Streams,
+    ];
 
     fn index(self) -> usize {
         self as usize
@@ -61,6 +69,7 @@ impl LabelSet for Held {
             Self::Control => "control",
             Self::Bodies => "bodies",
             Self::Connections => "connections",
+            Self::Streams => "streams",
         }
     }
 }
