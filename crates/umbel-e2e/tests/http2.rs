@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 use serde_json::json;
-use umbel_e2e::{Http2Client, Http2Stream, Node, World};
+use umbel_e2e::{Http2Client, Http2Stream, Node, RawFrame, RawHttp2, World};
 
 const SSE_OPEN: &str = "umbel_sessions_open{transport=\"sse\"}";
 
@@ -198,10 +198,17 @@ async fn the_node_s_end_is_told_with_the_streams_ends_and_goaway() {
     let mut client = world.node(0).http2().await;
     let mut first = client.sse("/topics/news").await;
     let mut second = client.sse("/topics/other").await;
+    let mut raw = RawHttp2::connect(world.node(0).http()).await;
+    raw.send(RawHttp2::PREFACE).await;
+    raw.send(&RawFrame::bytes(RawFrame::SETTINGS, 0, 0, b"")).await;
+    raw.send(&RawFrame::get(1, "/topics/news", &[])).await;
+    raw.frame_of(RawFrame::DATA).await.unwrap();
     world.node(0).signal("TERM");
     assert_eq!(first.ends().await, None);
     assert_eq!(second.ends().await, None);
     client.ended().await.unwrap();
+    let goaway = raw.frame_of(RawFrame::GOAWAY).await.expect("it is told");
+    assert_eq!(goaway.error_code(), u32::from(h2::Reason::NO_ERROR));
     assert_eq!(world.node_mut(0).exit_code().await, Some(0));
 }
 

@@ -162,6 +162,8 @@ impl<S> Hub<S> {
 
     /// When the oldest message that a session is to be written was received; `None` if no message
     /// is due.
+    #[allow(clippy::inline_always, reason = "a call would cost the hot path 15 instructions")]
+    #[inline(always)]
     pub fn pending_since(&self, session: SessionKey) -> Option<u64> {
         let first = self.sessions[session.index()].first_due?;
         Some(self.log_of(first).received(self.subscriptions[first.index()].position))

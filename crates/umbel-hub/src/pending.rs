@@ -23,6 +23,8 @@ pub struct Pending<'h, S> {
 
 impl<'h, S> Pending<'h, S> {
     /// HOT PATH: once per session and batch.
+    #[allow(clippy::inline_always, reason = "a call would cost the hot path 15 instructions")]
+    #[inline(always)]
     pub(crate) fn new(hub: &'h Hub<S>, key: crate::SessionKey) -> Self {
         let session = &hub.sessions[key.index()];
         let mut pending = Self {

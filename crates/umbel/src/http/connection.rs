@@ -64,8 +64,8 @@ const CONNECTION_BYTES: usize = 16 * 1024;
 
 /// How long and how far a refused client's rest is read, so that it gets to see the answer: closing
 /// with unread input would reset the connection.
-const LINGER: Duration = Duration::from_secs(2);
-const LINGER_BYTES: usize = 1 << 20;
+pub(super) const LINGER: Duration = Duration::from_secs(2);
+pub(super) const LINGER_BYTES: usize = 1 << 20;
 
 /// How the HTTP part of a connection ended.
 pub(super) enum End {
@@ -103,7 +103,8 @@ async fn drive(worker: Rc<Worker>, connection: Rc<Connection>, mut stream: TcpSt
             end
         }
         First::Bytes(Spoken::Http2, first) => {
-            http2::serve(&worker, &connection, &mut stream, first).await
+            // Boxed, since it is larger than all else here, and most connections are HTTP/1.
+            Box::pin(http2::serve(&worker, &connection, &mut stream, first)).await
         }
         First::Nothing => End::Gone,
         First::TooLate => End::Expired,

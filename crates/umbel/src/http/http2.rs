@@ -23,8 +23,9 @@ use super::Connection;
 use super::connection::{End, MAX_HEAD_BYTES};
 use super::service::HttpService;
 use super::socket::{Observer, Socket};
+use crate::ledger::Charge;
 use crate::session::{SEND_BUFFER_BYTES, Stream};
-use crate::worker::Worker;
+use crate::worker::{Held, Worker};
 
 /// How many streams a connection may have at a time. A page has a handful, a proxy in front of
 /// many pages opens more connections; RFC 9113 section 6.5.2 recommends at least 100.
@@ -44,6 +45,9 @@ const MAX_UNSEEN_RESETS: usize = 32;
 /// How many streams this side may have to reset because the client broke the protocol on them.
 /// More is an attack: the connection ends.
 const MAX_ERROR_RESETS: usize = 256;
+
+/// What a stream is counted with, about (measured: 5 KiB).
+const STREAM_BYTES: usize = 5 * 1024;
 
 /// How long a client may take to answer the last GOAWAY and finish its streams.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -125,7 +129,11 @@ impl<F: Future<Output = ()> + 'static> Executor<F> for StreamTasks {
     fn execute(&self, answer: F) {
         let stream = Rc::new(Stream::default());
         let mut answer = Box::pin(STREAM.scope(stream.clone(), answer));
-        self.0.tasks.spawn(poll_fn(move |context| stream.poll(answer.as_mut(), context)));
+        let charge = Charge::new(&self.0.ledger, Held::Connections, STREAM_BYTES);
+        self.0.tasks.spawn(poll_fn(move |context| {
+            let _held = &charge;
+            stream.poll(answer.as_mut(), context)
+        }));
     }
 }
 

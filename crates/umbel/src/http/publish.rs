@@ -6,13 +6,14 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
-use hyper::{Response, StatusCode};
+use hyper::{Response, StatusCode, Version};
 use umbel_broker::{PublishError, Published};
 use umbel_protocol::publish::{self, BodyError, Form, Item, Refused};
 use umbel_protocol::{
     Delivery, EventName, Message, MessageId, Payload, PayloadKind, SessionId, Topic,
 };
 
+use super::connection::{LINGER, LINGER_BYTES};
 use super::service::Exchange;
 use super::subscribe::path_topics;
 use super::{Answer, Problem};
@@ -29,23 +30,25 @@ type PublishResult = Result<(Topic, Option<MessageId>), Refused>;
 const BODY_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Publishes the body as one message.
-pub(super) async fn topic(exchange: Exchange, names: &str) -> Answer {
+pub(super) async fn topic(mut exchange: Exchange, names: &str) -> Answer {
     let worker = exchange.worker.clone();
     let answer = exchange.publish_one(names).await.unwrap_or_else(Answer::from);
+    exchange.pass_over_body().await;
     worker.metrics.publish_requests.of(Status::from(answer.status())).add(1);
     answer
 }
 
 /// Publishes what the body lists.
-pub(super) async fn many(exchange: Exchange) -> Answer {
+pub(super) async fn many(mut exchange: Exchange) -> Answer {
     let worker = exchange.worker.clone();
     let answer = exchange.publish_many().await.unwrap_or_else(Answer::from);
+    exchange.pass_over_body().await;
     worker.metrics.publish_requests.of(Status::from(answer.status())).add(1);
     answer
 }
 
 impl Exchange {
-    async fn publish_one(self, names: &str) -> Result<Answer, Problem> {
+    async fn publish_one(&mut self, names: &str) -> Result<Answer, Problem> {
         let headers = self.request.headers();
         if headers.contains_key("idempotency-key") {
             return Err(Problem::not_implemented("`Idempotency-Key` (idempotent publish)"));
@@ -78,7 +81,7 @@ impl Exchange {
         Ok(json_answer("application/json", json.into_bytes()))
     }
 
-    async fn publish_many(self) -> Result<Answer, Problem> {
+    async fn publish_many(&mut self) -> Result<Answer, Problem> {
         if self.request.headers().contains_key("idempotency-key") {
             return Err(Problem::not_implemented("`Idempotency-Key` (idempotent publish)"));
         }
@@ -98,10 +101,20 @@ impl Exchange {
         Ok(written(&results, publishes.form))
     }
 
+    /// Reads what is left of the body of a request that was refused, so that the client gets to see
+    /// why: over HTTP/2 the stream of a request that isn't over would be reset behind the answer,
+    /// which some clients take for its failure. Over HTTP/1 the connection sees to it.
+    async fn pass_over_body(&mut self) {
+        if self.request.version() == Version::HTTP_2 && !self.request.body().is_end_stream() {
+            // However far it gets, the answer follows.
+            let _ = tokio::time::timeout(LINGER, pass_over(self.request.body_mut())).await;
+        }
+    }
+
     /// The whole body, if it is within the limit and comes in time.
-    async fn body(self, limit: usize) -> Result<Bytes, Problem> {
+    async fn body(&mut self, limit: usize) -> Result<Bytes, Problem> {
         let mut charge = Charge::new(&self.worker.ledger, Held::Bodies, 0);
-        let reading = read_body(self.request.into_body(), limit, &mut charge);
+        let reading = read_body(self.request.body_mut(), limit, &mut charge);
         match tokio::time::timeout(BODY_DEADLINE, reading).await {
             Ok(read) => read,
             Err(_) => Err(Problem::new(
@@ -112,8 +125,17 @@ impl Exchange {
     }
 }
 
+async fn pass_over(body: &mut Incoming) {
+    let mut passed = 0;
+    while passed < LINGER_BYTES
+        && let Some(Ok(frame)) = body.frame().await
+    {
+        passed += frame.data_ref().map_or(0, Bytes::len);
+    }
+}
+
 async fn read_body(
-    mut body: Incoming,
+    body: &mut Incoming,
     limit: usize,
     charge: &mut Charge,
 ) -> Result<Bytes, Problem> {
