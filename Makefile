@@ -20,10 +20,11 @@ test-long: tools ## The tests that take longer: large audiences, memory over rou
 	PROPTEST_CASES=20000 $(CARGO) test --locked --release -p umbel-protocol -p umbel-hub -p umbel-broker -p umbel
 	$(MAKE) fuzz
 
-# Tests and benches run against real servers, of Debian's packages.
-tools: ## Install the servers that tests need, where they are missing
+# Tests and benches run against real servers, of Debian's packages; one stops a thread with strace.
+tools: ## Install the programs that tests need, where they are missing
 	@missing=; \
 	command -v redis-server >/dev/null || missing="$$missing redis-server"; \
+	command -v strace >/dev/null || missing="$$missing strace"; \
 	if [ -n "$$missing" ]; then \
 		echo "installing$$missing"; \
 		export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1; \
