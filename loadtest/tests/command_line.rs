@@ -24,9 +24,11 @@ impl Served {
         command.args(["serve", name, "--listen", &address.to_string()]).args(flags);
         let running = Self { child: command.spawn().unwrap(), address };
         let deadline = Instant::now() + Duration::from_secs(10);
-        while TcpStream::connect(address).is_err() {
+        // Not too often: a socket that is connected to a port where nobody listens may get that very
+        // port as its own, be connected to itself, and keep the server from it.
+        while !TcpStream::connect(address).is_ok_and(|stream| !is_its_own_peer(&stream)) {
             assert!(Instant::now() < deadline, "{name} doesn't listen");
-            std::thread::yield_now();
+            std::thread::sleep(Duration::from_millis(10));
         }
         running
     }
@@ -36,6 +38,10 @@ impl Served {
         let pid = self.child.id().to_string();
         run(&format!("{flags} --url {url} --pid {pid}"))
     }
+}
+
+fn is_its_own_peer(stream: &TcpStream) -> bool {
+    stream.local_addr().ok() == stream.peer_addr().ok()
 }
 
 impl Drop for Served {
@@ -61,7 +67,7 @@ fn a_run_prints_a_table_or_json() {
         let flags = "fanout --subscribers 10 --at-hand 4 --rounds 5 --warm-up-seconds 0";
         let table = running.run(flags);
         let text = String::from_utf8_lossy(&table.stdout);
-        assert!(table.status.success() && text.contains("deliveries"), "{text}");
+        assert!(table.status.success() && text.contains("deliveries"), "{table:?}");
         let json = running.run(&format!("{flags} --json"));
         let outcome: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
         assert_eq!((&outcome["units"], &outcome["integrity"]["lost"]), (&200.into(), &0.into()));

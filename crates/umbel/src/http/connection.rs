@@ -184,11 +184,14 @@ async fn serve_http1(
     .await;
     let parts = http.into_parts();
     let (stream, unread) = parts.io.into_parts();
-    debug_assert!(unread.is_empty(), "hyper takes the first bytes over at once");
-    match end {
-        End::Session(opening, _) => (End::Session(opening, parts.read_buf), stream),
-        end => (end, stream),
-    }
+    let end = match end {
+        End::Session(opening, _) => {
+            debug_assert!(unread.is_empty(), "hyper takes the first bytes over at once");
+            End::Session(opening, parts.read_buf)
+        }
+        end => end,
+    };
+    (end, stream)
 }
 
 /// Lets the client read our last answer before its connection is gone.
