@@ -28,7 +28,7 @@ impl Served {
         // port as its own, be connected to itself, and keep the server from it.
         while !TcpStream::connect(address).is_ok_and(|stream| !is_its_own_peer(&stream)) {
             assert!(Instant::now() < deadline, "{name} doesn't listen");
-            std::thread::sleep(Duration::from_millis(10));
+            std::thread::park_timeout(Duration::from_millis(10));
         }
         running
     }
