@@ -1,12 +1,14 @@
 //! The broker that a node was configured with.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use umbel_protocol::{Delivery, MessageId, Topic};
+use tokio::sync::Notify;
+use umbel_protocol::{Delivery, IdempotencyKey, MessageId, Stand, Topic};
 
 use crate::redis::Confirmation;
-use crate::{MemoryBroker, RedisBroker, WorkerId};
+use crate::{History, MemoryBroker, Read, Reader, RedisBroker, WorkerId};
 
 /// What carries messages. Closed: the node knows every kind.
 #[derive(Debug)]
@@ -15,6 +17,17 @@ pub enum Broker {
     Memory(MemoryBroker),
     /// Over Redis, between nodes.
     Redis(RedisBroker),
+}
+
+/// What is to be published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Publish {
+    /// The message. A [bare](Delivery::bare) one has no place in history.
+    pub delivery: Delivery,
+    /// What of its topic is kept; `None`: it is live only.
+    pub history: Option<History>,
+    /// What it is recognised by if it is sent again.
+    pub key: Option<IdempotencyKey>,
 }
 
 /// The broker has the message.
@@ -37,6 +50,17 @@ pub enum PublishError {
     Refused(String),
     /// It may have been published or not.
     OutcomeUnknown(String),
+    /// Another message was published under its key. It wasn't published.
+    KeyUsed,
+}
+
+/// Why history couldn't be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FetchError {
+    /// Whether another attempt may succeed without anybody's help.
+    pub passes: bool,
+    /// What the broker said.
+    pub text: String,
 }
 
 /// A worker's attachment to a topic, perhaps still to be confirmed.
@@ -53,15 +77,15 @@ impl Broker {
     ///
     /// Waits up to two seconds for workers that are behind, and with Redis up to eight more for its
     /// answer. If it is dropped before it returns, the message may be published or not.
-    pub async fn publish(&self, delivery: Delivery) -> Result<Published, PublishError> {
+    pub async fn publish(&self, publish: Publish) -> Result<Published, PublishError> {
         match self {
-            Self::Memory(memory) => match memory.try_publish(delivery) {
-                Ok(published) => Ok(published),
+            Self::Memory(memory) => match memory.try_publish(publish) {
+                Ok(outcome) => outcome,
                 Err(full) => tokio::time::timeout(ROOM_WAIT, memory.publish_with_room(full))
                     .await
-                    .map_err(|_| PublishError::Behind),
+                    .unwrap_or(Err(PublishError::Behind)),
             },
-            Self::Redis(redis) => redis.publish(delivery).await,
+            Self::Redis(redis) => redis.publish(publish).await,
         }
     }
 
@@ -69,19 +93,19 @@ impl Broker {
     /// are in the order of the messages.
     pub async fn publish_all(
         &self,
-        deliveries: Vec<Delivery>,
+        publishes: Vec<Publish>,
     ) -> Vec<Result<Published, PublishError>> {
-        let mut results = Vec::with_capacity(deliveries.len());
+        let mut results = Vec::with_capacity(publishes.len());
         match self {
             Self::Memory(_) => {
-                for delivery in deliveries {
-                    results.push(self.publish(delivery).await);
+                for publish in publishes {
+                    results.push(self.publish(publish).await);
                 }
             }
             Self::Redis(redis) => {
-                let mut receipts = Vec::with_capacity(deliveries.len());
-                for delivery in deliveries {
-                    receipts.push(redis.submit(delivery).await);
+                let mut receipts = Vec::with_capacity(publishes.len());
+                for publish in publishes {
+                    receipts.push(redis.submit(publish).await);
                 }
                 for receipt in receipts {
                     results.push(match receipt {
@@ -95,14 +119,15 @@ impl Broker {
     }
 
     /// Has messages of `topic` put into the worker's mailbox from now on. What is published once
-    /// the attachment is [confirmed](Attachment::confirmed) arrives.
-    pub fn attach(&self, worker: WorkerId, topic: &Topic) -> Attachment {
+    /// the attachment is [confirmed](Attachment::confirmed) arrives. All attachments to a topic name
+    /// the same history.
+    pub fn attach(&self, worker: WorkerId, topic: &Topic, history: Option<History>) -> Attachment {
         match self {
             Self::Memory(memory) => {
-                memory.attach(worker, topic);
+                memory.attach(worker, topic, history);
                 Attachment(None)
             }
-            Self::Redis(redis) => Attachment(redis.attach(worker, topic)),
+            Self::Redis(redis) => Attachment(redis.attach(worker, topic, history)),
         }
     }
 
@@ -111,6 +136,55 @@ impl Broker {
         match self {
             Self::Memory(memory) => memory.detach(worker, topic),
             Self::Redis(redis) => redis.detach(worker, topic),
+        }
+    }
+
+    /// Reads what comes next of a topic that a worker is attached to, without waiting: up to
+    /// `up_to`, or to where the topic stands, at most about `bytes`.
+    pub fn read(&self, reader: &mut Reader, up_to: Option<Stand>, bytes: usize) -> Read {
+        match self {
+            Self::Memory(memory) => memory.read(reader, up_to, bytes),
+            Self::Redis(redis) => redis.read(reader, up_to, bytes),
+        }
+    }
+
+    /// Fetches what [`Broker::read`] said is missing. Readers of one topic share what is fetched as
+    /// far as possible. An error says why nothing could be fetched now.
+    ///
+    /// Cancel safe: what wasn't fetched can be asked for again.
+    pub async fn fetch(&self, reader: &mut Reader) -> Result<(), FetchError> {
+        match self {
+            Self::Memory(_) => {
+                let text = "the memory broker has nothing to fetch from".to_owned();
+                Err(FetchError { passes: false, text })
+            }
+            Self::Redis(redis) => redis.fetch(reader).await,
+        }
+    }
+
+    /// Where a topic with history stands that a worker is attached to, if that is known.
+    pub fn stand(&self, topic: &Topic) -> Option<Stand> {
+        match self {
+            Self::Memory(memory) => memory.stand(topic),
+            Self::Redis(redis) => redis.stand(topic),
+        }
+    }
+
+    /// Notifies `reader` once when a topic with history, that a worker is attached to, goes on.
+    /// Forgets it when nobody else holds it.
+    pub fn wait(&self, topic: &Topic, reader: &Arc<Notify>) {
+        match self {
+            Self::Memory(memory) => memory.wait(topic, reader),
+            Self::Redis(redis) => redis.wait(topic, reader),
+        }
+    }
+
+    /// Takes a share of what is to be done now and then. To be called about once a second.
+    pub fn tend(&self) {
+        match self {
+            Self::Memory(memory) => memory.tend(),
+            // Its thread does.
+            Self::Redis(_) => {}
         }
     }
 
@@ -147,8 +221,17 @@ impl fmt::Display for PublishError {
             Self::OutcomeUnknown(text) => {
                 write!(f, "the message may have been published or not: {text}")
             }
+            Self::KeyUsed => f.write_str("another message was published with this idempotency key"),
         }
     }
 }
 
 impl std::error::Error for PublishError {}
+
+impl fmt::Display for FetchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for FetchError {}

@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::task::{Poll, Waker};
 
 use tokio::sync::Notify;
-use umbel_protocol::{Delivery, GapReason, Topic};
+use umbel_protocol::{Delivery, GapReason, Stand, Topic};
 
 /// What comes through a mailbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub enum Parcel {
         topic: Topic,
         /// Why.
         reason: GapReason,
+        /// Where the topic stands behind the gap, if it has history.
+        stand: Option<Stand>,
     },
 }
 

@@ -1,30 +1,40 @@
 //! The embedded broker: messages stay within the process.
 //!
 //! Topics are spread over shards by hash. Publishing locks the topic's shard while it fills the
-//! mailboxes, so that all workers get one topic's messages in one order.
+//! mailboxes, so that all workers get one topic's messages in one order. What topics with history
+//! keep is here and nowhere else: it ends with the process, and its memory is bounded.
 
-use std::collections::HashMap;
+mod shard;
+
 use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use umbel_protocol::{Delivery, Topic};
+use tokio::sync::Notify;
+use umbel_protocol::{Stand, Timestamp, Topic};
 
 use crate::broker::Published;
-use crate::workers::WorkerSet;
-use crate::{Mailbox, Parcel, WorkerId};
+use crate::history::{Budget, History, Read, Reader};
+use crate::once::{self, Seen};
+use crate::{Mailbox, Publish, PublishError, WorkerId};
+use shard::{Origin, Shard};
 
 /// A broker within one process, for one node.
 #[derive(Debug)]
 pub struct MemoryBroker {
-    shards: Box<[Mutex<HashMap<Topic, WorkerSet>>]>,
+    shards: Box<[Mutex<Shard>]>,
     hasher: RandomState,
     mailboxes: Box<[Arc<Mailbox>]>,
+    origin: Origin,
+    /// The shard that [`MemoryBroker::tend`] looks at next.
+    tended: AtomicUsize,
 }
 
-/// A delivery that couldn't be made, and the worker that has no room for it.
+/// A message that couldn't be published, and the worker that has no room for it.
 #[derive(Debug)]
 pub(crate) struct Full {
-    delivery: Delivery,
+    publish: Publish,
     worker: WorkerId,
 }
 
@@ -32,86 +42,130 @@ pub(crate) struct Full {
 const SHARDS: usize = 64;
 
 impl MemoryBroker {
-    /// A broker that fills these mailboxes, one per worker, by [`WorkerId::index`].
-    pub fn new(mailboxes: impl IntoIterator<Item = Arc<Mailbox>>) -> Self {
+    /// A broker that fills these mailboxes, one per worker, by [`WorkerId::index`], and keeps at
+    /// most about `history_bytes` of history.
+    pub fn new(mailboxes: impl IntoIterator<Item = Arc<Mailbox>>, history_bytes: usize) -> Self {
+        let used = Arc::new(AtomicUsize::new(0));
+        let shard = |_| Mutex::new(Shard::new(Budget::new(used.clone(), history_bytes)));
         Self {
-            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            shards: (0..SHARDS).map(shard).collect(),
             hasher: RandomState::new(),
             mailboxes: mailboxes.into_iter().collect(),
+            origin: Origin::new(),
+            tended: AtomicUsize::new(0),
         }
     }
 
     /// Puts a message into the mailboxes of the workers that are attached to its topic, if all of
-    /// them have room.
+    /// them have room, and on the topic's ring.
     #[allow(clippy::result_large_err, reason = "boxing would only allocate to move it back")]
-    pub(crate) fn try_publish(&self, delivery: Delivery) -> Result<Published, Full> {
-        let shard = self.shard(&delivery.message.topic);
-        let workers = shard.get(&delivery.message.topic).copied().unwrap_or_default();
-        if let Some(worker) = workers.iter().find(|worker| self.mailbox(*worker).is_full()) {
-            return Err(Full { delivery, worker });
-        }
-        let mut last = None;
-        for worker in workers.iter() {
-            if let Some(before) = last.replace(worker) {
-                self.mailbox(before).push(Parcel::Message(delivery.clone()));
+    pub(crate) fn try_publish(
+        &self,
+        publish: Publish,
+    ) -> Result<Result<Published, PublishError>, Full> {
+        let Publish { delivery, history, key } = &publish;
+        let topic = &delivery.message.topic;
+        let digest = key.as_ref().map_or(0, |_| once::digest(&self.hasher, delivery));
+        let mut shard = self.shard(topic);
+        if let Some(key) = key {
+            match shard.once.look(topic, key, digest) {
+                Seen::Never => {}
+                Seen::Same(published) => return Ok(Ok(published)),
+                Seen::Other => return Ok(Err(PublishError::KeyUsed)),
             }
         }
-        if let Some(last) = last {
-            self.mailbox(last).push(Parcel::Message(delivery));
+        let workers = shard.workers_of(topic);
+        if let Some(worker) = workers.iter().find(|worker| self.mailbox(*worker).is_full()) {
+            drop(shard);
+            return Err(Full { publish, worker });
         }
+        let history = history.filter(|_| !delivery.bare);
+        let Publish { mut delivery, key, .. } = publish;
+        if let Some(history) = history {
+            shard.keep(&mut delivery, history, &self.origin);
+        }
+        let published =
+            Published { id: delivery.message.id, receivers: u64::from(!workers.is_empty()) };
+        if let Some(key) = key {
+            let topic = &delivery.message.topic;
+            shard.once.add(topic, &key, digest, published, tokio::time::Instant::now());
+        }
+        workers.hand_out(delivery, |worker, parcel| self.mailbox(worker).push(parcel));
         drop(shard);
-        Ok(Published { id: None, receivers: u64::from(!workers.is_empty()) })
+        Ok(Ok(published))
     }
 
     /// Publishes as soon as all workers concerned have room.
     ///
     /// Cancel safe: all mailboxes are filled in the poll that returns.
-    pub(crate) async fn publish_with_room(&self, mut full: Full) -> Published {
+    pub(crate) async fn publish_with_room(
+        &self,
+        mut full: Full,
+    ) -> Result<Published, PublishError> {
         loop {
             self.mailbox(full.worker).room().await;
-            match self.try_publish(full.delivery) {
-                Ok(published) => return published,
+            match self.try_publish(full.publish) {
+                Ok(outcome) => return outcome,
                 Err(again) => full = again,
             }
         }
     }
 
-    pub(crate) fn attach(&self, worker: WorkerId, topic: &Topic) {
-        self.shard(topic).entry(topic.clone()).or_default().insert(worker);
+    pub(crate) fn attach(&self, worker: WorkerId, topic: &Topic, history: Option<History>) {
+        self.shard(topic).attach(worker, topic, history, &self.origin);
     }
 
     pub(crate) fn detach(&self, worker: WorkerId, topic: &Topic) {
-        let mut shard = self.shard(topic);
-        let Some(workers) = shard.get_mut(topic) else {
-            return;
-        };
-        workers.remove(worker);
-        if workers.is_empty() {
-            shard.remove(topic);
-            // Taking topics up and leaving them is rare beside publishing, and an eighth is a rare
-            // size: shrinking pays for itself.
-            if shard.len() < shard.capacity() / 8 {
-                shard.shrink_to_fit();
-            }
+        self.shard(topic).detach(worker, topic);
+    }
+
+    pub(crate) fn read(&self, reader: &mut Reader, up_to: Option<Stand>, bytes: usize) -> Read {
+        let shard = self.shard(reader.topic());
+        match shard.ring(reader.topic()) {
+            Some(ring) => reader.read(ring, up_to, bytes, wall()),
+            None => Read::Missing,
         }
+    }
+
+    pub(crate) fn stand(&self, topic: &Topic) -> Option<Stand> {
+        self.shard(topic).ring(topic).map(crate::history::Ring::stand)
+    }
+
+    pub(crate) fn wait(&self, topic: &Topic, reader: &Arc<Notify>) {
+        self.shard(topic).wait(topic, reader);
+    }
+
+    /// Looks through one of the shards for what is too old.
+    pub(crate) fn tend(&self) {
+        let next = self.tended.fetch_add(1, Ordering::Relaxed) % SHARDS;
+        self.lock(next).tend(wall(), tokio::time::Instant::now());
     }
 
     fn mailbox(&self, worker: WorkerId) -> &Mailbox {
         &self.mailboxes[worker.index()]
     }
 
-    fn shard(&self, topic: &Topic) -> MutexGuard<'_, HashMap<Topic, WorkerSet>> {
+    fn shard(&self, topic: &Topic) -> MutexGuard<'_, Shard> {
         let hash = self.hasher.hash_one(topic.as_str());
-        let index = usize::try_from(hash % SHARDS as u64).expect("below 64");
+        self.lock(usize::try_from(hash % SHARDS as u64).expect("below 64"))
+    }
+
+    fn lock(&self, index: usize) -> MutexGuard<'_, Shard> {
         self.shards[index].lock().expect("no code that can panic runs under this lock")
     }
+}
+
+fn wall() -> Timestamp {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since_epoch.as_micros()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::Parcel;
     use crate::{Broker, PublishError};
-    use umbel_protocol::{Message, Payload, Timestamp};
+    use umbel_protocol::{Delivery, Message, Payload};
 
     pub(crate) fn delivery(topic: &str, number: u64) -> Delivery {
         Delivery {
@@ -125,7 +179,12 @@ pub(crate) mod tests {
             },
             received: number,
             bare: false,
+            life: 0,
         }
+    }
+
+    pub(crate) fn live(topic: &str, number: u64) -> Publish {
+        Publish { delivery: delivery(topic, number), history: None, key: None }
     }
 
     pub(crate) fn numbers(parcels: &[Parcel]) -> Vec<u64> {
@@ -147,7 +206,7 @@ pub(crate) mod tests {
 
     fn bed(workers: usize, limit_bytes: usize) -> Bed {
         let mailboxes: Vec<_> = (0..workers).map(|_| Arc::new(Mailbox::new(limit_bytes))).collect();
-        Bed { broker: Broker::Memory(MemoryBroker::new(mailboxes.clone())), mailboxes }
+        Bed { broker: Broker::Memory(MemoryBroker::new(mailboxes.clone(), 1 << 20)), mailboxes }
     }
 
     async fn taken(mailbox: &Mailbox) -> Vec<u64> {
@@ -160,15 +219,15 @@ pub(crate) mod tests {
     async fn only_attached_workers_get_a_topic() {
         let bed = bed(3, 1 << 20);
         let topic = Topic::new("a").unwrap();
-        assert_eq!(bed.broker.publish(delivery("a", 0)).await.unwrap().receivers, 0);
-        let _ = bed.broker.attach(worker(0), &topic);
-        let _ = bed.broker.attach(worker(2), &topic);
-        assert_eq!(bed.broker.publish(delivery("a", 1)).await.unwrap().receivers, 1);
+        assert_eq!(bed.broker.publish(live("a", 0)).await.unwrap().receivers, 0);
+        let _ = bed.broker.attach(worker(0), &topic, None);
+        let _ = bed.broker.attach(worker(2), &topic, None);
+        assert_eq!(bed.broker.publish(live("a", 1)).await.unwrap().receivers, 1);
         bed.broker.detach(worker(0), &topic);
-        bed.broker.publish(delivery("a", 2)).await.unwrap();
-        bed.broker.publish(delivery("b", 3)).await.unwrap();
+        bed.broker.publish(live("a", 2)).await.unwrap();
+        bed.broker.publish(live("b", 3)).await.unwrap();
         bed.broker.detach(worker(2), &topic);
-        bed.broker.publish(delivery("a", 4)).await.unwrap();
+        bed.broker.publish(live("a", 4)).await.unwrap();
         assert_eq!(taken(&bed.mailboxes[0]).await, [1]);
         assert_eq!(taken(&bed.mailboxes[1]).await, [0; 0]);
         assert_eq!(taken(&bed.mailboxes[2]).await, [1, 2]);
@@ -178,13 +237,13 @@ pub(crate) mod tests {
     async fn a_publisher_waits_for_room_and_gives_up_in_the_end() {
         let bed = bed(2, 1);
         let topic = Topic::new("a").unwrap();
-        let _ = bed.broker.attach(worker(0), &topic);
-        let _ = bed.broker.attach(worker(1), &topic);
-        bed.broker.publish(delivery("a", 1)).await.unwrap();
+        let _ = bed.broker.attach(worker(0), &topic, None);
+        let _ = bed.broker.attach(worker(1), &topic, None);
+        bed.broker.publish(live("a", 1)).await.unwrap();
         assert_eq!(taken(&bed.mailboxes[0]).await, [1]);
         assert_eq!(taken(&bed.mailboxes[0]).await, [0; 0]);
         assert_eq!(
-            bed.broker.publish(delivery("a", 2)).await,
+            bed.broker.publish(live("a", 2)).await,
             Err(PublishError::Behind),
             "worker 1 is behind"
         );
@@ -193,7 +252,7 @@ pub(crate) mod tests {
             [0; 0],
             "no worker got what another couldn't take"
         );
-        let (published, ()) = tokio::join!(bed.broker.publish(delivery("a", 3)), async {
+        let (published, ()) = tokio::join!(bed.broker.publish(live("a", 3)), async {
             assert_eq!(taken(&bed.mailboxes[1]).await, [1]);
             assert_eq!(taken(&bed.mailboxes[1]).await, [0; 0]);
         });
@@ -209,8 +268,8 @@ pub(crate) mod tests {
             || tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let topic = Topic::new("a").unwrap();
         runtime().block_on(async {
-            let _ = bed.broker.attach(worker(0), &topic);
-            let _ = bed.broker.attach(worker(1), &topic);
+            let _ = bed.broker.attach(worker(0), &topic, None);
+            let _ = bed.broker.attach(worker(1), &topic, None);
         });
         std::thread::scope(|scope| {
             for publisher in 0..4_u64 {
@@ -218,7 +277,7 @@ pub(crate) mod tests {
                 scope.spawn(move || {
                     runtime().block_on(async {
                         for number in 0..1000 {
-                            broker.publish(delivery("a", publisher * 1000 + number)).await.unwrap();
+                            broker.publish(live("a", publisher * 1000 + number)).await.unwrap();
                         }
                     });
                 });

@@ -14,29 +14,39 @@
 //! Once a second a [probe](probe) goes out over the one connection and must come back over the
 //! other: that alone proves the link. While it isn't proven nothing is published.
 
+mod answer;
+mod archive;
 mod connect;
 mod fault;
 mod intake;
 mod interest;
+mod library;
 mod link;
 mod metrics;
 mod probe;
 mod publisher;
+mod reads;
 mod settings;
 mod status;
 
+pub use library::LIBRARY;
 pub use metrics::{BrokerMetrics, families};
 pub use settings::{RedisSettings, RedisUrl, RedisUrlError};
 
 use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use tokio::runtime::Builder;
-use tokio::sync::oneshot;
-use umbel_protocol::{Delivery, Topic};
+use tokio::sync::{Notify, oneshot};
+use tokio::time::timeout;
+use umbel_protocol::{Stand, Topic};
 
-use crate::{Mailbox, PublishError, Published, WorkerId};
+use crate::{
+    FetchError, History, Mailbox, Publish, PublishError, Published, Read, Reader, WorkerId,
+};
+use archive::Fetching;
 pub(crate) use interest::Confirmation;
 use interest::Interest;
 use link::Link;
@@ -61,6 +71,9 @@ struct LinkHandle {
     status: Arc<Status>,
 }
 
+/// How long a read may take: longer than a link may be silent.
+const FETCH_WAIT: Duration = Duration::from_secs(8);
+
 impl RedisBroker {
     /// Starts the thread of a broker that fills these mailboxes, one per worker. It connects by
     /// itself, now and whenever the connection is lost.
@@ -69,8 +82,10 @@ impl RedisBroker {
         mailboxes: impl IntoIterator<Item = Arc<Mailbox>>,
     ) -> io::Result<Self> {
         let metrics = Arc::<BrokerMetrics>::default();
-        let (interest, status) =
-            (Arc::new(Interest::new(settings.linger)), Arc::<Status>::default());
+        let (interest, status) = (
+            Arc::new(Interest::new(settings.linger, settings.history_bytes)),
+            Arc::<Status>::default(),
+        );
         let (publisher, queue) = publisher::new(settings.prefix.clone(), metrics.clone());
         let handle = LinkHandle { interest: interest.clone(), publisher, status: status.clone() };
         let link = Link::new(
@@ -104,21 +119,60 @@ impl RedisBroker {
         self.links.iter().find_map(|link| link.status.trouble())
     }
 
-    pub(crate) async fn publish(&self, delivery: Delivery) -> Result<Published, PublishError> {
-        self.submit(delivery).await?.outcome().await
+    pub(crate) async fn publish(&self, publish: Publish) -> Result<Published, PublishError> {
+        self.submit(publish).await?.outcome().await
     }
 
     /// Queues a message. What is submitted one after the other for one topic keeps its order.
-    pub(crate) async fn submit(&self, delivery: Delivery) -> Result<Receipt, PublishError> {
-        let link = self.link_of(&delivery.message.topic);
+    pub(crate) async fn submit(&self, publish: Publish) -> Result<Receipt, PublishError> {
+        let link = self.link_of(&publish.delivery.message.topic);
         if let Some(trouble) = link.status.trouble() {
             return Err(PublishError::Unavailable(trouble));
         }
-        link.publisher.submit(&delivery).await
+        link.publisher.submit(publish).await
     }
 
-    pub(crate) fn attach(&self, worker: WorkerId, topic: &Topic) -> Option<Confirmation> {
-        self.link_of(topic).interest.attach(worker, topic)
+    pub(crate) fn attach(
+        &self,
+        worker: WorkerId,
+        topic: &Topic,
+        history: Option<History>,
+    ) -> Option<Confirmation> {
+        self.link_of(topic).interest.attach(worker, topic, history)
+    }
+
+    pub(crate) fn read(&self, reader: &mut Reader, up_to: Option<Stand>, bytes: usize) -> Read {
+        self.link_of(reader.topic()).interest.archive().read(reader, up_to, bytes)
+    }
+
+    pub(crate) async fn fetch(&self, reader: &mut Reader) -> Result<(), FetchError> {
+        let link = self.link_of(reader.topic());
+        if let Some(text) = link.status.trouble() {
+            return Err(FetchError { passes: true, text });
+        }
+        let fetching = link.interest.archive().fetch(reader.topic(), reader.wanted())?;
+        let fetched = async {
+            match fetching {
+                Fetching::Ring(filled) => {
+                    filled.await;
+                    Ok(None)
+                }
+                Fetching::Page(page) => page.await.unwrap_or_else(|_| Err(unanswered())).map(Some),
+            }
+        };
+        let fetched = timeout(FETCH_WAIT, fetched).await.unwrap_or_else(|_| Err(unanswered()))?;
+        if let Some(page) = fetched {
+            page.give(reader);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn stand(&self, topic: &Topic) -> Option<Stand> {
+        self.link_of(topic).interest.archive().stand(topic)
+    }
+
+    pub(crate) fn wait(&self, topic: &Topic, reader: &Arc<Notify>) {
+        self.link_of(topic).interest.archive().wait(topic, reader);
     }
 
     pub(crate) fn detach(&self, worker: WorkerId, topic: &Topic) {
@@ -129,6 +183,10 @@ impl RedisBroker {
     fn link_of(&self, _topic: &Topic) -> &LinkHandle {
         &self.links[0]
     }
+}
+
+fn unanswered() -> FetchError {
+    FetchError { passes: true, text: "Redis did not answer".to_owned() }
 }
 
 impl Drop for RedisBroker {

@@ -1,5 +1,9 @@
 //! Workers of a node, and sets of them.
 
+use umbel_protocol::Delivery;
+
+use crate::Parcel;
+
 /// Which worker of a node: 0 up to [`WorkerId::MAX`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WorkerId(u8);
@@ -41,6 +45,19 @@ impl WorkerSet {
 
     pub(crate) fn is_empty(self) -> bool {
         self.0 == 0
+    }
+
+    /// Gives each of them a copy, the last one the message itself.
+    pub(crate) fn hand_out(self, delivery: Delivery, mut give: impl FnMut(WorkerId, Parcel)) {
+        let mut last = None;
+        for worker in self.iter() {
+            if let Some(before) = last.replace(worker) {
+                give(before, Parcel::Message(delivery.clone()));
+            }
+        }
+        if let Some(last) = last {
+            give(last, Parcel::Message(delivery));
+        }
     }
 
     pub(crate) fn iter(self) -> impl Iterator<Item = WorkerId> {

@@ -104,7 +104,12 @@ impl Http2Client {
 
     /// Opens an SSE stream and waits for its first bytes, after which it is subscribed.
     pub async fn sse(&mut self, path: &str) -> Http2Stream {
-        let headers = [("accept", "text/event-stream")];
+        self.sse_with(path, &[]).await
+    }
+
+    /// The same with further headers.
+    pub async fn sse_with(&mut self, path: &str, headers: &[(&str, &str)]) -> Http2Stream {
+        let headers = [&[("accept", "text/event-stream")], headers].concat();
         let (answer, request) = self.begin("GET", path, &headers, true).await;
         let (head, body) = head_and_body(answer).await;
         assert_eq!(head.status, 200, "{head:?}");

@@ -65,6 +65,20 @@ impl SseClient {
         event.data
     }
 
+    /// What a browser would send when it comes back.
+    pub fn last_event_id(&self) -> &str {
+        self.parser.last_event_id()
+    }
+
+    /// The reason of the next event, which must tell of a gap in a topic.
+    pub async fn gap(&mut self, topic: &str) -> String {
+        let event = self.event().await;
+        assert_eq!(event.name, "umbel.gap", "{event:?}");
+        let gap: serde_json::Value = serde_json::from_str(&event.data).unwrap();
+        assert_eq!(gap["topic"], topic, "{gap}");
+        gap["reason"].as_str().unwrap().to_owned()
+    }
+
     /// The reconnection time that the stream has set.
     pub fn retry_millis(&self) -> Option<u64> {
         self.parser.retry_millis()

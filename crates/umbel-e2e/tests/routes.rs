@@ -241,8 +241,8 @@ async fn what_a_route_does_not_offer_is_told() {
     for (method, path, headers, status, detail) in [
         ("GET", "/hears/1", &[SSE][..], 200, ""),
         ("GET", "/feeds/a", &HANDSHAKE[..], 400, "/feeds/{feed} is an event stream, no WebSocket"),
-        ("GET", "/rooms/1", &[("accept", "application/json")], 501, "reading a URL as JSON"),
-        ("GET", "/rooms/1", &[SSE, ("last-event-id", "x")], 501, "`Last-Event-ID`"),
+        ("GET", "/rooms/1", &[("accept", "application/json")], 400, "/rooms/{room} is a stream"),
+        ("GET", "/rooms/1", &[SSE, ("last-event-id", "x")], 200, ""),
         ("POST", "/rooms/1", &[], 405, "this resource takes GET"),
         ("GET", "/rooms/1/2", &[], 404, "there is nothing at /rooms/1/2"),
         ("GET", "/topics/a/b", &[SSE], 400, "a slash of a topic is written %2F in the path"),
@@ -304,7 +304,7 @@ async fn the_query_of_a_route_is_the_application_s() {
 
 #[tokio::test]
 async fn mistakes_in_routes_stop_the_start_with_their_lines() {
-    let file = "[[routes]]\npath = \"/chat/{room}\"\ntopic = [\"chat.{rom}\"]\ninitial = \"latest:1\"\n\n[[routes]]\npath = \"/ws\"\ntopics = [\"a\"]\nrequire = \"{a} == {sub}\"\n";
+    let file = "[[routes]]\npath = \"/chat/{room}\"\ntopic = [\"chat.{rom}\"]\ninitial = \"all\"\n\n[[routes]]\npath = \"/ws\"\ntopics = [\"a\"]\nrequire = \"{a} == {sub}\"\n";
     let arguments = ["--listen=127.0.0.1:0", "--admin=127.0.0.1:0"];
     let (code, _, errors) = ConfiguredNode::run(&arguments, &[], Some(file)).await;
     assert_eq!(code, 2);
@@ -313,7 +313,7 @@ async fn mistakes_in_routes_stop_the_start_with_their_lines() {
         [
             "umbel: umbel.toml:1: `topics` is missing: what do sessions hear?",
             "umbel: umbel.toml:3: routes.topic: unknown key `topic`, did you mean `topics`?",
-            "umbel: umbel.toml:4: routes.initial: needs history, which this version doesn't keep",
+            "umbel: umbel.toml:4: routes.initial: \"all\" is not latest:N, such as \"latest:1\"",
             "umbel: umbel.toml:7: routes.path: /topics, /topics/…, /publish and /ws are the node's own, choose another path",
             "umbel: umbel.toml:9: routes.require: needs credentials, which this version doesn't check: the URL would be open to everybody",
         ],

@@ -23,6 +23,7 @@ fn delivery(topic: &Topic) -> Delivery {
         },
         received: 0,
         bare: false,
+        life: 0,
     }
 }
 
@@ -35,7 +36,7 @@ fn hub(topics: usize) -> Hub<()> {
     let mut hub = Hub::new(1 << 20);
     for number in 0..SUBSCRIBERS {
         let session = hub.open(SessionId(number as u64), Dialect::Plain, ());
-        hub.subscribe(session, &topic(number % topics), OnSlow::Disconnect)
+        hub.subscribe(session, &topic(number % topics), OnSlow::Disconnect, None)
             .expect("a new session holds nothing");
     }
     hub

@@ -1,18 +1,22 @@
 //! From a batch of messages to logs and marks.
 
 use slab::Slab;
-use umbel_protocol::{Delivery, Dialect, GapReason, Topic};
+use umbel_protocol::{Delivery, GapReason, Position, Stand, Topic};
 
 use crate::encoding::Encoding;
 use crate::keys::{SubscriptionKey, TopicKey};
 use crate::lane::Lane;
 use crate::log::Log;
 use crate::session::Subscription;
-use crate::{Hub, Tally};
+use crate::{Hub, OnSlow, Tally};
 
 /// What appending to the lanes of one topic changes besides them.
 struct Appending<'h> {
     topic: TopicKey,
+    on_slow: OnSlow,
+    /// Where the topic stood before, and stands behind what is appended.
+    before: Option<Position>,
+    after: Option<Position>,
     #[allow(clippy::vec_box, reason = "as the hub has it")]
     spare: &'h mut Vec<Box<Log>>,
     touched: &'h mut Vec<(TopicKey, Encoding)>,
@@ -21,20 +25,25 @@ struct Appending<'h> {
 
 impl Appending<'_> {
     /// Appends a frame to a lane that has subscribers.
-    fn append(&mut self, dialect: Dialect, lane: &mut Lane, append: impl FnOnce(&mut Log)) {
+    fn append(&mut self, lane: &mut Lane, append: impl FnOnce(&mut Log)) {
         let log = lane.log.get_or_insert_with(|| {
             let mut log = self.spare.pop().unwrap_or_default();
-            log.restart(lane.next);
+            // Who asks is a session with a cursor of its own, and who falls behind and reads on
+            // from history.
+            let asked = lane.encoding.without_id || self.on_slow == OnSlow::Drop;
+            log.restart(lane.next, self.before.filter(|_| asked));
             self.tally.log_bytes += log.capacity();
             log
         });
         let capacity = log.capacity();
         append(log);
+        if let Some(after) = self.after {
+            log.reached(after);
+        }
         self.tally.log_bytes += log.capacity() - capacity;
         lane.next += 1;
         if !std::mem::replace(&mut lane.touched, true) {
-            let encoding = Encoding { dialect, default_event: lane.default_event };
-            self.touched.push((self.topic, encoding));
+            self.touched.push((self.topic, lane.encoding));
         }
     }
 }
@@ -52,45 +61,76 @@ impl<S> Hub<S> {
         self.mark_appended();
     }
 
-    /// Appends one message to the log of its topic. [`Hub::mark_appended`] must follow.
+    /// Appends one message to the log of its topic, unless the topic has it behind it already.
+    /// [`Hub::mark_appended`] must follow.
     ///
     /// HOT PATH.
     pub fn append(&mut self, delivery: &Delivery) {
-        let Delivery { message, received, .. } = delivery;
+        let Delivery { message, received, life, .. } = delivery;
         let Some(&topic) = self.names.get(&message.topic) else {
             return;
         };
         let event_names = &self.event_names;
         let Self { spare, touched, tally, .. } = self;
-        let mut appending = Appending { topic, spare, touched, tally };
-        self.topics[topic.index()].for_each_lane(|dialect, lane| {
+        let state = &mut self.topics[topic.index()];
+        let before = state.stand.map(|stand| stand.position);
+        let mut after = None;
+        if let Some(id) = message.id {
+            if state.stand.is_some_and(|stand| !stand.is_before(*life, id.offset)) {
+                return;
+            }
+            after = Some(Position(Some(id)));
+            state.stand = Some(Stand { life: *life, position: Position(Some(id)) });
+        }
+        let on_slow = state.on_slow;
+        let mut appending = Appending { topic, on_slow, before, after, spare, touched, tally };
+        state.for_each_lane(|lane| {
             appending.tally.expected += lane.subscribers.len() as u64;
-            let default_event = lane.default_event.map(|key| event_names.get(key));
-            appending.append(dialect, lane, |log| {
+            let Encoding { dialect, .. } = lane.encoding;
+            let style = lane.encoding.style(event_names);
+            appending.append(lane, |log| {
                 log.append(*received, message.origin, |out| {
-                    dialect.write_message(out, message, default_event);
+                    dialect.write_message(out, message, style);
                 });
             });
         });
     }
 
-    /// Tells every subscription of a topic of a gap, behind what came before it. Returns how many
-    /// subscriptions that concerns, those of the plain dialect included, which can't be told.
-    /// [`Hub::mark_appended`] must follow.
-    pub fn append_gap(&mut self, name: &Topic, reason: GapReason, received: u64) -> u64 {
+    /// Tells every subscription of a topic of a gap, behind what came before it, and where the
+    /// topic with history stands behind the gap. Returns how many subscriptions that concerns,
+    /// those of the plain dialect included, which can't be told. [`Hub::mark_appended`] must
+    /// follow.
+    pub fn append_gap(
+        &mut self,
+        name: &Topic,
+        reason: GapReason,
+        stand: Option<Stand>,
+        received: u64,
+    ) -> u64 {
         let Some(&topic) = self.names.get(name) else {
             return 0;
         };
         let mut concerned = 0;
         let subscriptions = &self.subscriptions;
         let Self { spare, touched, tally, .. } = self;
-        let mut appending = Appending { topic, spare, touched, tally };
-        self.topics[topic.index()].for_each_lane(|dialect, lane| {
+        let state = &mut self.topics[topic.index()];
+        let before = state.stand.map(|stand| stand.position);
+        if let Some(stand) = stand {
+            if state.stand.is_some_and(|known| !known.is_before(stand.life, stand.offset())) {
+                return 0;
+            }
+            state.stand = Some(stand);
+        }
+        let (on_slow, after) = (state.on_slow, stand.map(|stand| stand.position));
+        let mut appending = Appending { topic, on_slow, before, after, spare, touched, tally };
+        state.for_each_lane(|lane| {
             concerned += lane.subscribers.len() as u64;
+            let Encoding { dialect, .. } = lane.encoding;
+            let told = after.filter(|_| !lane.encoding.without_id);
             // Who is still to be told of the last gap needs no word of this one.
             if dialect.tells_gaps() && !all_await_a_notice(lane, subscriptions) {
-                appending.append(dialect, lane, |log| {
-                    log.append_notice(received, |out| dialect.write_gap(out, name, reason));
+                appending.append(lane, |log| {
+                    log.append_notice(received, |out| dialect.write_gap(out, name, reason, told));
                 });
             }
         });
@@ -172,10 +212,10 @@ mod tests {
         let topic = Topic::new("a").unwrap();
         let sessions = [1, 2].map(|id| hub.open(SessionId(id), Dialect::Sse, ()));
         for session in sessions {
-            hub.subscribe(session, &topic, OnSlow::Disconnect).unwrap();
+            hub.subscribe(session, &topic, OnSlow::Disconnect, None).unwrap();
         }
         let gap = |hub: &mut Hub<()>| {
-            assert_eq!(hub.append_gap(&topic, GapReason::BrokerLink, 0), 2);
+            assert_eq!(hub.append_gap(&topic, GapReason::BrokerLink, None, 0), 2);
             hub.mark_appended();
         };
         gap(&mut hub);

@@ -2,20 +2,31 @@
 
 use std::num::NonZeroU16;
 
-use umbel_protocol::{Dialect, EventName};
+use umbel_protocol::{Dialect, EventName, Style};
 
 use crate::{Hub, SessionKey};
 
 /// Which frames a session gets. Small, since every subscription holds it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Encoding {
     pub(crate) dialect: Dialect,
+    /// Whether `id:` is the session's own to write: its cursor is over several topics.
+    pub(crate) without_id: bool,
     /// The name of events whose publisher gave them none.
     pub(crate) default_event: Option<EventKey>,
 }
 
+impl Encoding {
+    pub(crate) fn style(self, names: &EventNames) -> Style<'_> {
+        Style {
+            default_event: self.default_event.map(|key| names.get(key)),
+            without_id: self.without_id,
+        }
+    }
+}
+
 /// Names an event name of [`EventNames`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct EventKey(NonZeroU16);
 
 /// The default event names that sessions were ever given. They come from settings, so they are few
@@ -68,6 +79,7 @@ mod tests {
             },
             received: 0,
             bare: false,
+            life: 0,
         }
     }
 
@@ -90,7 +102,7 @@ mod tests {
                     if let Some(name) = name {
                         hub.set_default_event(session, &EventName::new(name).unwrap());
                     }
-                    hub.subscribe(session, &topic, OnSlow::Disconnect).unwrap();
+                    hub.subscribe(session, &topic, OnSlow::Disconnect, None).unwrap();
                     session
                 })
                 .collect();

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use slab::Slab;
-use umbel_protocol::{Dialect, SessionId, Topic};
+use umbel_protocol::{Dialect, SessionId, Stand, Topic};
 
 use crate::encoding::{Encoding, EventNames};
 use crate::keys::{SessionKey, SubscriptionKey, TopicKey};
@@ -105,16 +105,18 @@ impl<S> Hub<S> {
         }
     }
 
-    /// Lets a session hold a topic, from the next message on.
+    /// Lets a session hold a topic, from the next message on. `stand` is where a topic with history
+    /// stands if the hub doesn't have it yet: what is appended up to there is passed over.
     pub fn subscribe(
         &mut self,
         session: SessionKey,
         name: &Topic,
         on_slow: OnSlow,
+        stand: Option<Stand>,
     ) -> Result<Subscribed, AlreadySubscribed> {
         let topic = match self.names.get(name) {
             Some(&topic) => topic,
-            None => self.add_topic(name, on_slow),
+            None => self.add_topic(name, on_slow, stand),
         };
         let first = self.topics[topic.index()].is_empty();
         let held = &self.sessions[session.index()].subscriptions;
@@ -179,6 +181,10 @@ impl<S> Hub<S> {
         if self.sessions[session.index()].partial == 0 {
             written -= self.advance_control(session, written);
         }
+        if self.sessions[session.index()].composite.is_some() {
+            debug_assert_eq!(written, 0, "what was due was rendered among its own bytes");
+            return 0;
+        }
         while let Some(key) = self.sessions[session.index()].first_due {
             let step = self.advance_subscription(session, key, written);
             written -= step;
@@ -195,7 +201,7 @@ impl<S> Hub<S> {
     /// Whether nothing is left to be written to a session.
     pub fn is_drained(&self, session: SessionKey) -> bool {
         let state = &self.sessions[session.index()];
-        state.first_due.is_none() && state.control.pending().is_empty()
+        state.first_due.is_none() && state.control.is_empty()
     }
 
     /// The frames for a session alone: whole frames may be appended. The caller writes them out.
@@ -203,9 +209,14 @@ impl<S> Hub<S> {
         self.sessions[session.index()].control.bytes_mut()
     }
 
-    /// How many bytes of control frames wait.
+    /// How many bytes of control frames wait, without what the session shares with others.
     pub fn control_len(&self, session: SessionKey) -> usize {
-        self.sessions[session.index()].control.pending().len()
+        self.sessions[session.index()].control.own_bytes()
+    }
+
+    /// Whether nothing but what is due waits to be written.
+    pub fn is_control_empty(&self, session: SessionKey) -> bool {
+        self.sessions[session.index()].control.is_empty()
     }
 
     /// What the caller attached to a session.
@@ -304,8 +315,13 @@ impl<S> Hub<S> {
         }
     }
 
-    fn add_topic(&mut self, name: &Topic, on_slow: OnSlow) -> TopicKey {
-        let key = TopicKey::new(self.topics.insert(TopicState::new(name.clone(), on_slow)));
+    /// Where a topic that is held stands; `None` if it isn't held.
+    pub fn stand(&self, name: &Topic) -> Option<Option<Stand>> {
+        Some(self.topics[self.names.get(name)?.index()].stand)
+    }
+
+    fn add_topic(&mut self, name: &Topic, on_slow: OnSlow, stand: Option<Stand>) -> TopicKey {
+        let key = TopicKey::new(self.topics.insert(TopicState::new(name.clone(), on_slow, stand)));
         self.names.insert(name.clone(), key);
         key
     }
@@ -329,7 +345,7 @@ impl<S> Hub<S> {
 
     /// Removes a subscription that its session doesn't list any more. Gives the topic's name if it
     /// was the last one.
-    fn end_subscription(
+    pub(crate) fn end_subscription(
         &mut self,
         session: SessionKey,
         topic: TopicKey,
@@ -365,8 +381,9 @@ impl<S> Hub<S> {
 
     fn advance_control(&mut self, session: SessionKey, written: usize) -> usize {
         let state = &mut self.sessions[session.index()];
-        let taken = state.control.advance(written);
-        if state.gaps_waiting && state.control.pending().is_empty() {
+        let (taken, replayed) = state.control.advance(written);
+        self.tally.replayed += replayed;
+        if state.gaps_waiting && state.control.is_empty() {
             state.gaps_waiting = false;
             for (_, key) in &state.subscriptions {
                 self.subscriptions[key.index()].gap_waiting = false;
@@ -398,7 +415,7 @@ impl<S> Hub<S> {
 
     /// Takes the first due subscription of a session, which has nothing to be written any more,
     /// out of the list; the last one of the lane gives the log back.
-    fn caught_up(&mut self, session: SessionKey, key: SubscriptionKey) {
+    pub(crate) fn caught_up(&mut self, session: SessionKey, key: SubscriptionKey) {
         self.unlink_due(session, key);
         let subscription = &self.subscriptions[key.index()];
         let lane = self.topics[subscription.topic.index()].lane_mut(subscription.encoding);

@@ -1,9 +1,9 @@
 //! A topic's subscribers of one encoding, and the log that they share.
 
-use umbel_protocol::{Dialect, Topic};
+use umbel_protocol::{Dialect, Stand, Topic};
 
 use crate::OnSlow;
-use crate::encoding::{Encoding, EventKey};
+use crate::encoding::Encoding;
 use crate::keys::SubscriptionKey;
 use crate::log::Log;
 
@@ -12,15 +12,17 @@ use crate::log::Log;
 pub(crate) struct TopicState {
     pub(crate) name: Topic,
     pub(crate) on_slow: OnSlow,
+    /// What was appended last; `None` without history, or as long as that isn't known.
+    pub(crate) stand: Option<Stand>,
     /// The lanes in use, chained per dialect, by [`Dialect::index`]. A chain is one lane but for
-    /// topics that SSE sessions get under several default event names.
+    /// topics that SSE sessions get under several default event names or cursors.
     lanes: [Option<Box<Lane>>; Dialect::COUNT],
 }
 
 /// The subscribers of one topic in one encoding.
 #[derive(Debug)]
 pub(crate) struct Lane {
-    pub(crate) default_event: Option<EventKey>,
+    pub(crate) encoding: Encoding,
     pub(crate) subscribers: Vec<SubscriptionKey>,
     /// Only while some subscriber is behind: a quiet topic holds no buffer.
     pub(crate) log: Option<Box<Log>>,
@@ -35,14 +37,14 @@ pub(crate) struct Lane {
 }
 
 impl TopicState {
-    pub(crate) fn new(name: Topic, on_slow: OnSlow) -> Self {
-        Self { name, on_slow, lanes: Default::default() }
+    pub(crate) fn new(name: Topic, on_slow: OnSlow, stand: Option<Stand>) -> Self {
+        Self { name, on_slow, stand, lanes: Default::default() }
     }
 
     pub(crate) fn lane(&self, encoding: Encoding) -> &Lane {
         let mut next = self.lanes[encoding.dialect.index()].as_deref();
         while let Some(lane) = next {
-            if lane.default_event == encoding.default_event {
+            if lane.encoding == encoding {
                 return lane;
             }
             next = lane.following.as_deref();
@@ -55,7 +57,7 @@ impl TopicState {
     }
 
     pub(crate) fn lane_or_new(&mut self, encoding: Encoding) -> &mut Lane {
-        self.place(encoding).get_or_insert_with(|| Box::new(Lane::new(encoding.default_event)))
+        self.place(encoding).get_or_insert_with(|| Box::new(Lane::new(encoding)))
     }
 
     pub(crate) fn remove_lane(&mut self, encoding: Encoding) {
@@ -63,12 +65,12 @@ impl TopicState {
         *place = place.take().and_then(|lane| lane.following);
     }
 
-    /// Has `each` look at every lane with its dialect.
-    pub(crate) fn for_each_lane(&mut self, mut each: impl FnMut(Dialect, &mut Lane)) {
-        for (dialect, first) in Dialect::ALL.into_iter().zip(&mut self.lanes) {
+    /// Has `each` look at every lane.
+    pub(crate) fn for_each_lane(&mut self, mut each: impl FnMut(&mut Lane)) {
+        for first in &mut self.lanes {
             let mut next = first.as_deref_mut();
             while let Some(lane) = next {
-                each(dialect, lane);
+                each(lane);
                 next = lane.following.as_deref_mut();
             }
         }
@@ -87,7 +89,7 @@ impl TopicState {
     /// Where the lane of an encoding is, or would be: at the end of the chain of its dialect.
     fn place(&mut self, encoding: Encoding) -> &mut Option<Box<Lane>> {
         let mut place = &mut self.lanes[encoding.dialect.index()];
-        while place.as_ref().is_some_and(|lane| lane.default_event != encoding.default_event) {
+        while place.as_ref().is_some_and(|lane| lane.encoding != encoding) {
             place = &mut place.as_mut().expect("it was looked at").following;
         }
         place
@@ -95,9 +97,9 @@ impl TopicState {
 }
 
 impl Lane {
-    fn new(default_event: Option<EventKey>) -> Self {
+    fn new(encoding: Encoding) -> Self {
         Self {
-            default_event,
+            encoding,
             subscribers: Vec::new(),
             log: None,
             next: 0,

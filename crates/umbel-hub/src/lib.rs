@@ -21,14 +21,18 @@
 //! - Frames of one topic reach a session in the order in which they were appended, whole, or not
 //!   at all; what is skipped is counted by reason ([`Tally`]).
 //! - A log holds what its subscriptions are behind by, and is given back when none is.
+//! - What a session is [replayed](Segment) of a topic's history comes before the topic is held, and is
+//!   shared by all who are replayed the same.
 
 mod append;
+mod composite;
 mod encoding;
 mod hub;
 mod keys;
 mod lane;
 mod log;
 mod pending;
+mod replay;
 mod session;
 mod slow;
 mod tally;
@@ -36,5 +40,6 @@ mod tally;
 pub use hub::{AlreadySubscribed, Hub, NotSubscribed, Subscribed, Unsubscribed};
 pub use keys::SessionKey;
 pub use pending::Pending;
-pub use slow::{OnSlow, Verdict};
+pub use replay::{Segment, SharedBy};
+pub use slow::{Left, OnSlow, Verdict};
 pub use tally::{Skipped, Tally};

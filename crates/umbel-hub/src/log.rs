@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use umbel_protocol::SessionId;
+use umbel_protocol::{Position, SessionId};
 
 /// Frames from `first` on, in order, contiguous.
 #[derive(Debug, Default)]
@@ -20,6 +20,8 @@ pub(crate) struct Log {
     has_origins: bool,
     /// Which frames are notices, in order: they tell of the topic and are no messages.
     notices: VecDeque<u64>,
+    /// Where the topic stood before the first frame and after each, if anybody may ask.
+    positions: Option<Positions>,
     /// Trim when the bytes reach this, so that looking for the slowest is paid for by appending.
     trim_at: usize,
 }
@@ -31,6 +33,12 @@ struct Entry {
     /// When the node got the message, in the caller's microseconds.
     received: u64,
     origin: Option<SessionId>,
+}
+
+#[derive(Debug)]
+struct Positions {
+    before: Position,
+    after: VecDeque<Position>,
 }
 
 /// How far a write went into one subscription's frames.
@@ -55,15 +63,43 @@ const TRIM_STEP: usize = 64 * 1024;
 const KEEP_CAPACITY: usize = 64 * 1024;
 
 impl Log {
-    /// Makes an empty log whose next frame is `first`, keeping the allocations.
-    pub(crate) fn restart(&mut self, first: u64) {
+    /// Makes an empty log whose next frame is `first`, keeping the allocations. It keeps positions
+    /// if it is told where the topic stands.
+    pub(crate) fn restart(&mut self, first: u64, stand: Option<Position>) {
         self.bytes.clear();
         self.entries.clear();
         self.trimmed = 0;
         self.first = first;
         self.has_origins = false;
         self.notices.clear();
+        self.positions = stand.map(|before| Positions { before, after: VecDeque::new() });
         self.trim_at = TRIM_STEP;
+    }
+
+    /// Takes note where the topic stands after the frame that was appended last.
+    pub(crate) fn reached(&mut self, position: Position) {
+        if let Some(positions) = &mut self.positions {
+            // Frames without a place of their own, such as messages without an id, don't move it.
+            let last = positions.after.back().copied().unwrap_or(positions.before);
+            let frames = self.entries.len();
+            positions.after.resize(frames.saturating_sub(1), last);
+            positions.after.push_back(position);
+        }
+    }
+
+    /// Where the topic stood before the frame at `position`, if the log keeps that.
+    pub(crate) fn stood_before(&self, position: u64) -> Option<Position> {
+        let positions = self.positions.as_ref()?;
+        let frames = self.index_of(position).min(positions.after.len());
+        Some(match frames.checked_sub(1) {
+            Some(last) => positions.after[last],
+            None => positions.before,
+        })
+    }
+
+    /// The bytes of the frame at `position`.
+    pub(crate) fn frame(&self, position: u64) -> &[u8] {
+        self.rest_of_frame(position, 0)
     }
 
     /// Appends the frame that `encode` writes.
@@ -135,7 +171,10 @@ impl Log {
 
     /// What the allocations take, in bytes.
     pub(crate) fn capacity(&self) -> usize {
-        self.bytes.capacity() + self.entries.capacity() * size_of::<Entry>()
+        let positions = self.positions.as_ref().map_or(0, |positions| positions.after.capacity());
+        self.bytes.capacity()
+            + self.entries.capacity() * size_of::<Entry>()
+            + positions * size_of::<Position>()
     }
 
     /// Whether the allocations are small enough to keep for another topic.
@@ -151,6 +190,13 @@ impl Log {
     /// Forgets the frames before `slowest`.
     pub(crate) fn trim(&mut self, slowest: u64) {
         let cut = self.start_of(slowest);
+        if let Some(before) = self.stood_before(slowest)
+            && let Some(positions) = &mut self.positions
+        {
+            let gone = usize::try_from(slowest - self.first).unwrap_or(usize::MAX);
+            positions.after.drain(..gone.min(positions.after.len()));
+            positions.before = before;
+        }
         self.entries.drain(..self.index_of(slowest));
         self.bytes.drain(..cut);
         self.trimmed += cut as u64;
@@ -240,7 +286,8 @@ impl Log {
         step
     }
 
-    fn is_own(&self, position: u64, session: SessionId) -> bool {
+    /// Whether the frame at `position` is a message that the session sent and must not hear.
+    pub(crate) fn is_own(&self, position: u64, session: SessionId) -> bool {
         self.has_origins && self.entries[self.index_of(position)].origin == Some(session)
     }
 
@@ -300,7 +347,7 @@ mod tests {
 
     fn log_of(frames: &[(&str, Option<SessionId>)]) -> Log {
         let mut log = Log::default();
-        log.restart(10);
+        log.restart(10, None);
         for (at, (frame, origin)) in frames.iter().enumerate() {
             log.append(at as u64, *origin, |out| {
                 out.extend_from_slice(frame.as_bytes());

@@ -5,6 +5,7 @@ use umbel_protocol::SessionId;
 use crate::Hub;
 use crate::keys::SubscriptionKey;
 use crate::log::Runs;
+use crate::session::ControlSlices;
 
 /// Slices in the order in which they must be written; made by [`Hub::pending`].
 ///
@@ -14,7 +15,7 @@ pub struct Pending<'h, S> {
     hub: &'h Hub<S>,
     session: SessionId,
     /// Frames for this session alone; empty once given.
-    control: &'h [u8],
+    control: ControlSlices<'h>,
     /// Set while the rest of a frame must precede the control frames.
     control_waits: bool,
     runs: Option<Runs<'h>>,
@@ -33,7 +34,8 @@ impl<'h, S> Pending<'h, S> {
             control: session.control.pending(),
             control_waits: session.partial > 0,
             runs: None,
-            next: session.first_due,
+            // What is due to a session with a cursor of its own is rendered among its own bytes.
+            next: if session.composite.is_none() { session.first_due } else { None },
         };
         pending.next_subscription(session.partial);
         pending
@@ -56,7 +58,7 @@ impl<'h, S> Iterator for Pending<'h, S> {
     fn next(&mut self) -> Option<&'h [u8]> {
         loop {
             if !self.control_waits && !self.control.is_empty() {
-                return Some(std::mem::take(&mut self.control));
+                return self.control.next();
             }
             if let Some(run) = self.runs.as_mut()?.next() {
                 return Some(run);

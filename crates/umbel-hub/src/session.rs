@@ -2,8 +2,10 @@
 
 use umbel_protocol::{Dialect, SessionId};
 
+use crate::composite::CompositeCursor;
 use crate::encoding::Encoding;
 use crate::keys::{SubscriptionKey, TopicKey};
+use crate::replay::Share;
 
 /// One session's slot. `data` is what the caller attached.
 #[derive(Debug)]
@@ -23,13 +25,31 @@ pub(crate) struct Session<S> {
     pub(crate) control: Control,
     /// Sorted by topic.
     pub(crate) subscriptions: Vec<(TopicKey, SubscriptionKey)>,
+    /// Set if the session gets frames without `id:` and writes the lines itself.
+    pub(crate) composite: Option<Box<CompositeCursor>>,
 }
 
-/// Bytes for one session alone. They leave before what is due, but never inside a frame.
+/// Bytes for one session alone, and its share of what several sessions are replayed. They leave
+/// before what is due, but never inside a frame.
 #[derive(Debug, Default)]
 pub(crate) struct Control {
     bytes: Vec<u8>,
     written: usize,
+    tail: Option<Box<Tail>>,
+}
+
+/// What follows the bytes.
+#[derive(Debug)]
+struct Tail {
+    share: Share,
+    after: Vec<u8>,
+}
+
+/// What is to be written of a [`Control`], in order.
+#[derive(Debug)]
+pub(crate) struct ControlSlices<'c> {
+    first: &'c [u8],
+    tail: Option<&'c Tail>,
 }
 
 /// One subscription: a session's position in a lane.
@@ -54,7 +74,7 @@ impl<S> Session<S> {
         Self {
             data,
             id,
-            encoding: Encoding { dialect, default_event: None },
+            encoding: Encoding { dialect, without_id: false, default_event: None },
             queued: false,
             gaps_waiting: false,
             partial: 0,
@@ -62,17 +82,32 @@ impl<S> Session<S> {
             last_due: None,
             control: Control::default(),
             subscriptions: Vec::new(),
+            composite: None,
         }
     }
 }
 
 impl Control {
-    pub(crate) fn pending(&self) -> &[u8] {
-        &self.bytes[self.written..]
+    pub(crate) fn pending(&self) -> ControlSlices<'_> {
+        ControlSlices { first: &self.bytes[self.written..], tail: self.tail.as_deref() }
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.written == self.bytes.len() && self.tail.is_none()
+    }
+
+    /// How many bytes of the session's own wait.
+    pub(crate) fn own_bytes(&self) -> usize {
+        let after = self.tail.as_ref().map_or(0, |tail| tail.after.len());
+        self.bytes.len() - self.written + after
+    }
+
+    /// Where more may be appended.
     pub(crate) fn bytes_mut(&mut self) -> &mut Vec<u8> {
-        &mut self.bytes
+        match &mut self.tail {
+            Some(tail) => &mut tail.after,
+            None => &mut self.bytes,
+        }
     }
 
     /// Puts the rest of a frame that is partly written before all else.
@@ -81,13 +116,52 @@ impl Control {
         self.bytes.splice(..0, rest.iter().copied());
     }
 
-    /// Counts up to `written` bytes as gone and returns how many it took.
-    pub(crate) fn advance(&mut self, written: usize) -> usize {
-        let taken = written.min(self.pending().len());
+    /// Appends a share, of which there must be none yet.
+    pub(crate) fn push_share(&mut self, share: Share) {
+        debug_assert!(self.tail.is_none(), "a session is replayed one piece at a time");
+        self.tail = Some(Box::new(Tail { share, after: Vec::new() }));
+    }
+
+    /// Counts up to `written` bytes as gone. Returns how many it took and how many messages of a
+    /// share were completed with them.
+    pub(crate) fn advance(&mut self, written: usize) -> (usize, u64) {
+        let taken = written.min(self.bytes.len() - self.written);
         self.written += taken;
-        if self.written == self.bytes.len() {
-            *self = Self::default();
+        if self.written < self.bytes.len() {
+            return (taken, 0);
         }
-        taken
+        let Some(tail) = &mut self.tail else {
+            *self = Self::default();
+            return (taken, 0);
+        };
+        let of_share = tail.share.advance(written - taken);
+        if !tail.share.is_written() {
+            return (taken + of_share, 0);
+        }
+        let messages = tail.share.messages();
+        self.bytes = std::mem::take(&mut tail.after);
+        self.written = 0;
+        self.tail = None;
+        let (of_rest, _) = self.advance(written - taken - of_share);
+        (taken + of_share + of_rest, messages)
+    }
+}
+
+impl ControlSlices<'_> {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first.is_empty() && self.tail.is_none()
+    }
+}
+
+impl<'c> Iterator for ControlSlices<'c> {
+    type Item = &'c [u8];
+
+    fn next(&mut self) -> Option<&'c [u8]> {
+        if !self.first.is_empty() {
+            return Some(std::mem::take(&mut self.first));
+        }
+        let tail = self.tail.take()?;
+        self.first = &tail.after;
+        Some(tail.share.pending())
     }
 }

@@ -8,9 +8,10 @@
 //! |---|---|---|
 //! | `latest` | the newest frame | nothing: the topic carries values, not a history |
 //! | `drop` | the first frame within half the budget | one gap |
+//! | `drop`, with history | out of the log: the subscription ends and reads on from history | nothing, unless history falls short |
 //! | `disconnect` | nowhere | close code 4408 |
 
-use umbel_protocol::GapReason;
+use umbel_protocol::{GapReason, Position, Topic};
 
 use crate::Hub;
 use crate::keys::{SessionKey, SubscriptionKey};
@@ -43,17 +44,34 @@ impl OnSlow {
 }
 
 /// What [`Hub::enforce`] found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// The session is within its budget.
     Within,
-    /// Positions were moved; `gap` says whether messages of a topic under `drop` are lost to it.
+    /// Positions were moved.
     Moved {
-        /// Whether a gap was told (or, for the plain dialect, counted).
+        /// Whether messages of a topic under `drop` are lost to the session, which was told of a
+        /// gap (or, for the plain dialect, it was counted).
         gap: bool,
+        /// What the session doesn't hold any more, since history has it.
+        left: Vec<Left>,
     },
     /// The session must be closed.
     Disconnect,
+}
+
+/// A topic that a session doesn't hold any more: it is to be given what comes behind `after` from
+/// the topic's history, and then to hold it again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Left {
+    /// Which topic.
+    pub topic: Topic,
+    /// The policy that it was held under.
+    pub on_slow: OnSlow,
+    /// What the session has got.
+    pub after: Position,
+    /// Whether it was the topic's last subscription in the hub.
+    pub last: bool,
 }
 
 /// A due subscription and what counts of what it is behind by.
@@ -68,32 +86,28 @@ impl<S> Hub<S> {
     /// short and whenever more became due since.
     pub fn enforce(&mut self, session: SessionKey) -> Verdict {
         let budget = self.behind_bytes;
-        let mut verdict = Verdict::Within;
+        let (mut moved, mut gap, mut left) = (false, false, Vec::new());
         loop {
             let (sum, furthest) = self.measure(session);
             self.tally.furthest = self.tally.furthest.max(sum);
-            let Some(furthest) = furthest else {
-                return verdict;
+            let Some(Behind { key, bytes }) = furthest.filter(|_| sum > budget) else {
+                return if moved { Verdict::Moved { gap, left } } else { Verdict::Within };
             };
-            let keep = if furthest.bytes > budget {
-                budget / 2
-            } else if sum > budget {
-                furthest.bytes / 2
-            } else {
-                return verdict;
-            };
-            let gap = match self.policy_of(furthest.key) {
+            let keep = if bytes > budget { budget / 2 } else { bytes / 2 };
+            moved = true;
+            match self.policy_of(key) {
                 OnSlow::Disconnect => return Verdict::Disconnect,
                 OnSlow::Drop => {
-                    self.drop_oldest(session, furthest.key, keep);
-                    true
+                    self.finish_partial_frame(session, key);
+                    if let Some(topic) = self.leave_behind(session, key) {
+                        left.push(topic);
+                    } else {
+                        self.drop_oldest(session, key, keep);
+                        gap = true;
+                    }
                 }
-                OnSlow::Latest => {
-                    self.keep_newest(session, furthest.key);
-                    false
-                }
-            };
-            verdict = Verdict::Moved { gap: gap || verdict == Verdict::Moved { gap: true } };
+                OnSlow::Latest => self.keep_newest(session, key),
+            }
         }
     }
 
@@ -131,12 +145,25 @@ impl<S> Hub<S> {
         self.topics[self.subscriptions[key.index()].topic.index()].on_slow
     }
 
+    /// Ends a subscription of a topic with history, which has what it lacks.
+    fn leave_behind(&mut self, session: SessionKey, key: SubscriptionKey) -> Option<Left> {
+        let subscription = &self.subscriptions[key.index()];
+        let (topic, position) = (subscription.topic, subscription.position);
+        let after = self.log_of(key).stood_before(position)?;
+        let state = &self.topics[topic.index()];
+        let (name, on_slow) = (state.name.clone(), state.on_slow);
+        let end = state.lane(subscription.encoding).next;
+        self.move_position(session, key, end, Skipped::CatchUp);
+        self.sessions[session.index()].subscriptions.retain(|(_, held)| *held != key);
+        let last = self.end_subscription(session, topic, key).is_some();
+        Some(Left { topic: name, on_slow, after, last })
+    }
+
     fn drop_oldest(&mut self, session: SessionKey, key: SubscriptionKey, keep: usize) {
-        self.finish_partial_frame(session, key);
         let log = self.log_of(key);
         let to = log.position_within(keep);
         self.move_position(session, key, to, Skipped::SlowDrop);
-        self.tell_gap(session, key);
+        self.tell_slow(session, key);
     }
 
     fn keep_newest(&mut self, session: SessionKey, key: SubscriptionKey) {
@@ -147,7 +174,7 @@ impl<S> Hub<S> {
         }
     }
 
-    fn tell_gap(&mut self, session: SessionKey, key: SubscriptionKey) {
+    fn tell_slow(&mut self, session: SessionKey, key: SubscriptionKey) {
         self.tally.gaps += 1;
         let subscription = &mut self.subscriptions[key.index()];
         if std::mem::replace(&mut subscription.gap_waiting, true) {
@@ -156,6 +183,7 @@ impl<S> Hub<S> {
         let topic = &self.topics[subscription.topic.index()].name;
         let state = &mut self.sessions[session.index()];
         state.gaps_waiting = true;
-        state.encoding.dialect.write_gap(state.control.bytes_mut(), topic, GapReason::Slow);
+        let dialect = state.encoding.dialect;
+        dialect.write_gap(state.control.bytes_mut(), topic, GapReason::Slow, None);
     }
 }

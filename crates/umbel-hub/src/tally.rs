@@ -11,6 +11,8 @@ pub struct Tally {
     pub delivered: u64,
     /// Frames that a subscription was not given, by [`Skipped::index`].
     pub skipped: [u64; Skipped::COUNT],
+    /// Frames of history written whole, which nobody expected.
+    pub replayed: u64,
     /// Gaps told, or for the plain dialect counted.
     pub gaps: u64,
     /// What the logs take in memory, in bytes.
@@ -31,14 +33,17 @@ pub enum Skipped {
     Ended,
     /// The session's own message, of which it asked for no echo.
     Own,
+    /// The subscription was too far behind and reads on from the topic's history.
+    CatchUp,
 }
 
 impl Skipped {
     /// How many reasons there are.
-    pub const COUNT: usize = 4;
+    pub const COUNT: usize = 5;
 
     /// All of them, in the order of [`Skipped::index`].
-    pub const ALL: [Self; Self::COUNT] = [Self::SlowDrop, Self::SlowLatest, Self::Ended, Self::Own];
+    pub const ALL: [Self; Self::COUNT] =
+        [Self::SlowDrop, Self::SlowLatest, Self::Ended, Self::Own, Self::CatchUp];
 
     /// A place in [`Tally::skipped`].
     pub fn index(self) -> usize {
@@ -52,6 +57,7 @@ impl Skipped {
             Self::SlowLatest => "slow_latest",
             Self::Ended => "ended",
             Self::Own => "own",
+            Self::CatchUp => "catch_up",
         }
     }
 }

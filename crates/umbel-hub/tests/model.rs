@@ -130,7 +130,7 @@ impl Bed {
         match op {
             Op::Subscribe { session, topic } => {
                 let client = &mut self.clients[session];
-                let subscribed = self.hub.subscribe(client.key, &name(topic), self.on_slow);
+                let subscribed = self.hub.subscribe(client.key, &name(topic), self.on_slow, None);
                 assert_eq!(subscribed.is_ok(), !client.held.contains_key(&topic));
                 client.held.entry(topic).or_default();
             }
@@ -182,6 +182,7 @@ impl Bed {
                 },
                 received: u64::from(number),
                 bare: false,
+                life: 0,
             });
             for client in &mut self.clients {
                 let Some(since) = client.held.get_mut(topic) else {
@@ -215,7 +216,7 @@ impl Bed {
                 client.expected.entry(topic).or_default().push(GAP);
             }
         }
-        let told = self.hub.append_gap(&name(topic), GapReason::BrokerLink, 0);
+        let told = self.hub.append_gap(&name(topic), GapReason::BrokerLink, None, 0);
         assert_eq!(told, concerned);
         self.gaps += told;
         self.hub.mark_appended();
@@ -227,7 +228,8 @@ impl Bed {
     fn enforce(&mut self, key: SessionKey) {
         match self.hub.enforce(key) {
             Verdict::Within => {}
-            Verdict::Moved { gap } => {
+            Verdict::Moved { gap, left } => {
+                assert_eq!(left, [], "there is no history");
                 assert_ne!(self.on_slow, OnSlow::Disconnect);
                 assert_eq!(gap, self.on_slow == OnSlow::Drop);
                 self.gaps += u64::from(gap);

@@ -48,7 +48,7 @@ impl LabelSet for Transport {
 }
 
 impl LabelSet for GapReason {
-    const ALL: &'static [Self] = &[Self::Slow, Self::BrokerLink];
+    const ALL: &'static [Self] = &Self::ALL;
 
     fn index(self) -> usize {
         self as usize

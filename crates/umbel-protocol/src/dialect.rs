@@ -1,7 +1,7 @@
 //! The dialects: how one message becomes the frames of each client protocol.
 
 use crate::websocket::{self, Opcode};
-use crate::{EventName, Message, PayloadKind, Topic, json, sse};
+use crate::{EventName, Message, PayloadKind, Position, Topic, json, sse};
 
 /// A client wire protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -27,16 +27,10 @@ impl Dialect {
         self as usize
     }
 
-    /// Appends `message` as one frame of this dialect, framing included. `default_event` names an
-    /// SSE event whose publisher gave it no name; the other dialects have no use for it.
+    /// Appends `message` as one frame of this dialect, framing included.
     ///
     /// HOT PATH: runs once per message, worker and encoding in use, never per session.
-    pub fn write_message(
-        self,
-        out: &mut Vec<u8>,
-        message: &Message,
-        default_event: Option<&EventName>,
-    ) {
+    pub fn write_message(self, out: &mut Vec<u8>, message: &Message, style: Style<'_>) {
         match self {
             Self::Plain => websocket::write_frame(
                 out,
@@ -44,7 +38,7 @@ impl Dialect {
                 message.payload.bytes(),
             ),
             Self::Json => json::write_message(out, message),
-            Self::Sse => sse::write_message(out, message, default_event),
+            Self::Sse => sse::write_message(out, message, style),
         }
     }
 
@@ -56,15 +50,31 @@ impl Dialect {
         }
     }
 
-    /// Appends what tells a session of a gap. Plain frames can't carry it: nothing is appended,
-    /// and the gap is only counted.
-    pub fn write_gap(self, out: &mut Vec<u8>, topic: &Topic, reason: GapReason) {
+    /// Appends what tells a session of a gap, and from where on nothing is missing again, if the
+    /// topic has positions. Plain frames can't carry it: nothing is appended, and the gap is only
+    /// counted.
+    pub fn write_gap(
+        self,
+        out: &mut Vec<u8>,
+        topic: &Topic,
+        reason: GapReason,
+        position: Option<Position>,
+    ) {
         match self {
             Self::Plain => {}
-            Self::Json => json::write_gap(out, topic, reason),
-            Self::Sse => sse::write_gap(out, topic, reason),
+            Self::Json => json::write_gap(out, topic, reason, position),
+            Self::Sse => sse::write_gap(out, topic, reason, position),
         }
     }
+}
+
+/// What frames of one dialect may differ in. WebSocket frames don't.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Style<'a> {
+    /// The name of SSE events whose publisher gave them none.
+    pub default_event: Option<&'a EventName>,
+    /// Whether SSE events go without `id:`: the session writes a cursor over several topics itself.
+    pub without_id: bool,
 }
 
 fn plain_opcode(kind: PayloadKind) -> Opcode {
@@ -83,14 +93,37 @@ pub enum GapReason {
     Slow,
     /// The node's link to the broker was down, or was cut because the node was behind.
     BrokerLink,
+    /// What follows the position isn't in the topic's history any more.
+    TooOld,
+    /// The broker went back: messages that it had after the last position that it still knows are
+    /// gone, and perhaps others that nobody got.
+    Rewound,
+    /// The position is of a life of the topic that the broker doesn't know.
+    UnknownEpoch,
+    /// The position is ahead of the newest message.
+    Future,
 }
 
 impl GapReason {
+    /// All reasons.
+    pub const ALL: [Self; 6] = [
+        Self::Slow,
+        Self::BrokerLink,
+        Self::TooOld,
+        Self::Rewound,
+        Self::UnknownEpoch,
+        Self::Future,
+    ];
+
     /// The reason as clients and metrics see it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Slow => "slow",
             Self::BrokerLink => "broker_link",
+            Self::TooOld => "too_old",
+            Self::Rewound => "rewound",
+            Self::UnknownEpoch => "unknown_epoch",
+            Self::Future => "future",
         }
     }
 }
@@ -115,7 +148,7 @@ mod tests {
 
     fn json_body(message: &Message) -> String {
         let mut out = Vec::new();
-        Dialect::Json.write_message(&mut out, message, None);
+        Dialect::Json.write_message(&mut out, message, Style::default());
         assert_eq!(out[0], 0x81);
         let header = if out[1] < 126 { 2 } else { 4 };
         String::from_utf8(out.split_off(header)).unwrap()
@@ -125,7 +158,7 @@ mod tests {
     fn plain_frames_are_the_payload_with_the_opcode_of_its_kind() {
         let frame = |payload| {
             let mut out = Vec::new();
-            Dialect::Plain.write_message(&mut out, &message(payload), None);
+            Dialect::Plain.write_message(&mut out, &message(payload), Style::default());
             out
         };
         assert_eq!(frame(Payload::text("hi".into())), b"\x81\x02hi");
@@ -161,14 +194,22 @@ mod tests {
     #[test]
     fn a_gap_is_told_where_the_dialect_can() {
         let topic = Topic::new("a").unwrap();
-        let gap = |dialect: Dialect| {
+        let gap = |dialect: Dialect, position| {
             let mut out = Vec::new();
-            dialect.write_gap(&mut out, &topic, GapReason::Slow);
+            dialect.write_gap(&mut out, &topic, GapReason::Slow, position);
             String::from_utf8_lossy(&out).into_owned()
         };
-        assert_eq!(gap(Dialect::Plain), "");
-        assert!(gap(Dialect::Json).ends_with(r#"{"op":"gap","topic":"a","reason":"slow"}"#));
-        assert!(gap(Dialect::Sse).starts_with("event: umbel.gap\n"));
+        assert_eq!(gap(Dialect::Plain, None), "");
+        assert!(gap(Dialect::Json, None).ends_with(r#"{"op":"gap","topic":"a","reason":"slow"}"#));
+        assert!(gap(Dialect::Sse, None).starts_with("event: umbel.gap\n"));
+        let position = Some(Position(Some(MessageId { epoch: 1, offset: 2 })));
+        assert!(gap(Dialect::Json, position).ends_with(
+            r#"{"op":"gap","topic":"a","reason":"slow","position":"0000000000000001-2"}"#
+        ));
+        // Who is told once must not be told again after a reconnect.
+        assert!(
+            gap(Dialect::Sse, position).starts_with("id: 0000000000000001-2\nevent: umbel.gap\n")
+        );
     }
 
     proptest! {

@@ -61,16 +61,28 @@ pub fn encode(message: &Message) -> Vec<u8> {
         field(&mut out, OFFSET, format_args!("{}", id.offset));
     }
     field(&mut out, TIME, format_args!("{}", message.published.0));
-    if let Some(event) = &message.event {
-        field(&mut out, EVENT, format_args!("{}", event.as_str()));
-    }
-    field(&mut out, KIND, format_args!("{}", kind_letter(message.payload.kind())));
-    if let Some(origin) = message.origin {
-        field(&mut out, ORIGIN, format_args!("{origin}"));
-    }
+    write_fields(&mut out, message);
     out.push(PAYLOAD);
     out.extend_from_slice(payload);
     out
+}
+
+/// What the publisher says of a message, as fields: all but its id and its time, which a broker
+/// with history adds.
+pub fn fields(message: &Message) -> Vec<u8> {
+    let mut out = Vec::with_capacity(48);
+    write_fields(&mut out, message);
+    out
+}
+
+fn write_fields(out: &mut Vec<u8>, message: &Message) {
+    if let Some(event) = &message.event {
+        field(out, EVENT, format_args!("{}", event.as_str()));
+    }
+    field(out, KIND, format_args!("{}", kind_letter(message.payload.kind())));
+    if let Some(origin) = message.origin {
+        field(out, ORIGIN, format_args!("{origin}"));
+    }
 }
 
 /// Reads what a channel carried: an envelope, or any bytes as a payload whose kind is found by
@@ -240,6 +252,7 @@ mod tests {
             encode(&message),
             b"\xffU\x01\x01\x100000000000000001\x02\x012\x03\x0212\x04\x01e\x05\x01t\x06\x1000000000000000ab\0hi"
         );
+        assert_eq!(fields(&message), b"\x04\x01e\x05\x01t\x06\x1000000000000000ab");
     }
 
     #[test]

@@ -11,12 +11,14 @@ pub use command::{Command, Publish, Request, RequestError, RequestId, requests};
 pub use object::with_members;
 pub use reply::{ErrorCode, Reply};
 
+use std::io::Write as _;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use memchr::memchr2;
 
 use crate::dialect::GapReason;
-use crate::{Message, PayloadKind, Topic, websocket};
+use crate::{Message, PayloadKind, Position, Topic, websocket};
 
 /// The subprotocol that a client may offer for this dialect.
 pub const SUBPROTOCOL: &str = "umbel.v1.json";
@@ -24,21 +26,33 @@ pub const SUBPROTOCOL: &str = "umbel.v1.json";
 /// Appends a message as one text frame.
 pub(crate) fn write_message(out: &mut Vec<u8>, message: &Message) {
     websocket::write_text_frame(out, |out| {
-        // A topic name needs no escaping: its bytes are letters, digits and harmless marks.
-        out.extend_from_slice(b"{\"op\":\"message\",\"topic\":\"");
-        out.extend_from_slice(message.topic.as_str().as_bytes());
-        out.push(b'"');
-        if let Some(id) = message.id {
-            out.extend_from_slice(format!(",\"message_id\":\"{id}\"").as_bytes());
-        }
-        if let Some(event) = &message.event {
-            out.extend_from_slice(b",\"event\":");
-            write_string(out, event.as_str());
-        }
-        out.extend_from_slice(format!(",\"time\":{}", message.published.as_millis()).as_bytes());
-        write_payload(out, message);
+        out.extend_from_slice(b"{\"op\":\"message\",");
+        write_fields(out, message);
         out.push(b'}');
     });
+}
+
+/// Appends a message as one JSON object, as polls get it.
+pub(crate) fn write_object(out: &mut Vec<u8>, message: &Message) {
+    out.push(b'{');
+    write_fields(out, message);
+    out.push(b'}');
+}
+
+fn write_fields(out: &mut Vec<u8>, message: &Message) {
+    // A topic name needs no escaping: its bytes are letters, digits and harmless marks.
+    out.extend_from_slice(b"\"topic\":\"");
+    out.extend_from_slice(message.topic.as_str().as_bytes());
+    out.push(b'"');
+    if let Some(id) = message.id {
+        write!(out, ",\"message_id\":\"{id}\"").expect("a vector takes all bytes");
+    }
+    if let Some(event) = &message.event {
+        out.extend_from_slice(b",\"event\":");
+        write_string(out, event.as_str());
+    }
+    write!(out, ",\"time\":{}", message.published.as_millis()).expect("a vector takes all bytes");
+    write_payload(out, message);
 }
 
 fn write_payload(out: &mut Vec<u8>, message: &Message) {
@@ -72,10 +86,21 @@ fn write_on_one_line(out: &mut Vec<u8>, json: &[u8]) {
 }
 
 /// Appends a gap as one text frame.
-pub(crate) fn write_gap(out: &mut Vec<u8>, topic: &Topic, reason: GapReason) {
-    let reason = reason.as_str();
-    let body = format!("{{\"op\":\"gap\",\"topic\":\"{topic}\",\"reason\":\"{reason}\"}}");
-    websocket::write_frame(out, websocket::Opcode::Text, body.as_bytes());
+pub(crate) fn write_gap(
+    out: &mut Vec<u8>,
+    topic: &Topic,
+    reason: GapReason,
+    position: Option<Position>,
+) {
+    websocket::write_text_frame(out, |out| {
+        let reason = reason.as_str();
+        write!(out, "{{\"op\":\"gap\",\"topic\":\"{topic}\",\"reason\":\"{reason}\"")
+            .expect("a vector takes all bytes");
+        if let Some(position) = position {
+            write!(out, ",\"position\":\"{position}\"").expect("a vector takes all bytes");
+        }
+        out.push(b'}');
+    });
 }
 
 /// Appends a JSON string, quoted and escaped.

@@ -5,15 +5,19 @@
 //!
 //! - [`Topic`] and [`TopicPattern`]: what clients name and what the operator's rules match.
 //! - [`Message`], [`Payload`], [`EventName`], [`MessageId`]: what is published.
+//! - [`Position`], [`After`], [`Cursor`]: where a reader of a topic's history stands.
 //! - [`Dialect`]: how a message becomes frames for plain WebSocket, JSON WebSocket and SSE.
 //! - [`json`]: the commands and replies of the JSON dialect.
 //! - [`publish`]: the body of `POST /publish`.
+//! - [`history`]: the answer to a poll.
 //! - [`websocket`] and [`sse`]: the framing that we emit.
 //! - [`envelope`]: the header of messages within Redis.
 
+mod cursor;
 mod dialect;
 pub mod envelope;
 mod fields;
+pub mod history;
 pub mod json;
 mod message;
 mod payload;
@@ -22,10 +26,11 @@ pub mod sse;
 mod topic;
 pub mod websocket;
 
-pub use dialect::{Dialect, GapReason};
+pub use cursor::{After, Composite, CompositeTopics, Cursor, CursorError};
+pub use dialect::{Dialect, GapReason, Style};
 pub use message::{
-    Delivery, EventName, EventNameError, Message, MessageId, ParseMessageIdError,
-    ParseSessionIdError, SessionId, Timestamp,
+    Delivery, EventName, EventNameError, IdempotencyKey, IdempotencyKeyError, Message, MessageId,
+    ParseMessageIdError, ParseSessionIdError, Position, SessionId, Stand, Timestamp,
 };
 pub use payload::{Payload, PayloadError, PayloadKind};
 pub use topic::{

@@ -33,6 +33,30 @@ pub struct Delivery {
     /// Whether a broker beyond this node carries the payload alone, without what a [`Message`]
     /// says besides, for backends that subscribe there and know no envelope.
     pub bare: bool,
+    /// The [life](Stand::life) of the topic that it belongs to; 0 without an id.
+    pub life: u64,
+}
+
+/// Where a topic with history stands in one node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stand {
+    /// Counts the unbroken rows of messages that the node had of any topic. Within one, offsets
+    /// only grow; a gap begins the next. Never 0.
+    pub life: u64,
+    /// What came last.
+    pub position: Position,
+}
+
+impl Stand {
+    /// Whether a message of this life and offset came later.
+    pub fn is_before(&self, life: u64, offset: u64) -> bool {
+        (self.life, self.offset()) < (life, offset)
+    }
+
+    /// The offset of what came last.
+    pub fn offset(&self) -> u64 {
+        self.position.offset()
+    }
 }
 
 /// Microseconds since the Unix epoch.
@@ -125,6 +149,107 @@ impl std::str::FromStr for MessageId {
         }
     }
 }
+
+/// Where a reader of a topic stands: what follows is what comes behind this.
+///
+/// Written as the id of the last message before it, or `0` before any message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Position(pub Option<MessageId>);
+
+impl Position {
+    /// Before the first message that a topic ever has.
+    pub const START: Self = Self(None);
+
+    /// The offset of the last message before it; 0 before any message.
+    pub fn offset(self) -> u64 {
+        self.0.map_or(0, |id| id.offset)
+    }
+}
+
+impl From<MessageId> for Position {
+    fn from(id: MessageId) -> Self {
+        Self(Some(id))
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(id) => id.fmt(f),
+            None => f.write_str("0"),
+        }
+    }
+}
+
+impl std::str::FromStr for Position {
+    type Err = ParseMessageIdError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "0" => Ok(Self::START),
+            id => id.parse().map(|id| Self(Some(id))),
+        }
+    }
+}
+
+/// What a publisher names a message by, so that it can send it again without its being published
+/// twice: 1 to 255 bytes without control characters.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct IdempotencyKey(Arc<str>);
+
+impl IdempotencyKey {
+    /// The longest key, in bytes.
+    pub const MAX_BYTES: usize = 255;
+
+    /// Checks a key and takes a copy of it.
+    pub fn new(key: &str) -> Result<Self, IdempotencyKeyError> {
+        if !(1..=Self::MAX_BYTES).contains(&key.len()) {
+            return Err(IdempotencyKeyError::Length { bytes: key.len() });
+        }
+        match key.char_indices().find(|(_, c)| c.is_control()) {
+            Some((at, _)) => Err(IdempotencyKeyError::ControlCharacter { at }),
+            None => Ok(Self(key.into())),
+        }
+    }
+
+    /// The key.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Why an idempotency key was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum IdempotencyKeyError {
+    /// It has no bytes or more than [`IdempotencyKey::MAX_BYTES`].
+    Length {
+        /// How many it has.
+        bytes: usize,
+    },
+    /// It has a control character.
+    ControlCharacter {
+        /// Where it stands, in bytes.
+        at: usize,
+    },
+}
+
+impl fmt::Display for IdempotencyKeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Length { bytes } => write!(
+                f,
+                "idempotency key is {bytes} bytes, 1 to {} are allowed",
+                IdempotencyKey::MAX_BYTES
+            ),
+            Self::ControlCharacter { at } => {
+                write!(f, "idempotency key has a control character at byte {at}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for IdempotencyKeyError {}
 
 fn parse_hex_16(text: &str) -> Option<u64> {
     let digits = text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
@@ -251,11 +376,32 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_position_before_any_message_is_0() {
+        assert_eq!(Position::START.to_string(), "0");
+        assert_eq!("0".parse(), Ok(Position::START));
+        assert!("00".parse::<Position>().is_err());
+        assert!("".parse::<Position>().is_err());
+    }
+
+    #[test]
+    fn keys_are_short_and_printable() {
+        for (key, reason) in [
+            ("", "idempotency key is 0 bytes, 1 to 255 are allowed"),
+            (&"k".repeat(256), "idempotency key is 256 bytes, 1 to 255 are allowed"),
+            ("a\nb", "idempotency key has a control character at byte 1"),
+        ] {
+            assert_eq!(IdempotencyKey::new(key).unwrap_err().to_string(), reason);
+        }
+        assert_eq!(IdempotencyKey::new("gr\u{fc}n 1").unwrap().as_str(), "gr\u{fc}n 1");
+    }
+
     proptest! {
         #[test]
         fn ids_round_trip(epoch: u64, offset: u64) {
             let id = MessageId { epoch, offset };
             prop_assert_eq!(id.to_string().parse(), Ok(id));
+            prop_assert_eq!(id.to_string().parse(), Ok(Position::from(id)));
             let session = SessionId(epoch);
             prop_assert_eq!(session.to_string().parse(), Ok(session));
         }
@@ -265,6 +411,8 @@ mod tests {
             let _ = text.parse::<MessageId>();
             let _ = text.parse::<SessionId>();
             let _ = EventName::new(&text);
+            let _ = IdempotencyKey::new(&text);
+            let _ = text.parse::<Position>();
         }
     }
 }

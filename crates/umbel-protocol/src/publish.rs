@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::fields::{self, Text, present};
-use crate::{EventName, Payload, Topic};
+use crate::{EventName, IdempotencyKey, Payload, Topic};
 
 /// The most messages that one body may hold.
 pub const MAX_MESSAGES: usize = 1000;
@@ -38,6 +38,8 @@ pub struct Item {
     pub payload: Payload,
     /// The event's name.
     pub event: Option<EventName>,
+    /// What the message is to be recognised by if it is sent again.
+    pub key: Option<IdempotencyKey>,
 }
 
 /// Why one message of a body can't be published.
@@ -174,13 +176,10 @@ fn checked(raw: Raw<'_>) -> Result<Item, Refused> {
         status,
         error,
     };
-    if raw.key.is_some() {
-        return Err(refuse(
-            raw.topic,
-            501,
-            "`key` (idempotent publish) is not implemented by this node".to_owned(),
-        ));
-    }
+    let key = match raw.key.as_deref().map(IdempotencyKey::new).transpose() {
+        Ok(key) => key,
+        Err(error) => return Err(refuse(raw.topic, 400, format!("`key`: {error}"))),
+    };
     let topic = match Topic::new(&raw.topic) {
         Ok(topic) => topic,
         Err(error) => return Err(refuse(raw.topic, 400, error.to_string())),
@@ -193,7 +192,7 @@ fn checked(raw: Raw<'_>) -> Result<Item, Refused> {
         Ok(event) => event,
         Err(error) => return Err(refuse(raw.topic, 400, error.to_string())),
     };
-    Ok(Item { topic, payload, event })
+    Ok(Item { topic, payload, event, key })
 }
 
 /// Appends one result in the order of the messages.
@@ -247,6 +246,7 @@ mod tests {
             topic: Topic::new(topic).unwrap(),
             payload: Payload::text(text.to_owned()),
             event: None,
+            key: None,
         })
     }
 
@@ -273,11 +273,13 @@ mod tests {
 
     #[test]
     fn data_keeps_its_spelling() {
-        let read = parse(br#"{"topic":"a","data":{"b" : [1.0]},"event":"e"}"#, false).unwrap();
+        let read =
+            parse(br#"{"topic":"a","data":{"b" : [1.0]},"event":"e","key":"k"}"#, false).unwrap();
         let item = read.items.into_iter().next().unwrap().unwrap();
         assert_eq!(item.payload.kind(), PayloadKind::Json);
         assert_eq!(&item.payload.bytes()[..], br#"{"b" : [1.0]}"#);
         assert_eq!(item.event, Some(EventName::new("e").unwrap()));
+        assert_eq!(item.key, Some(IdempotencyKey::new("k").unwrap()));
     }
 
     #[test]
@@ -293,7 +295,7 @@ mod tests {
                 400,
                 "event names that begin with",
             ),
-            (r#"{"topic":"a","text":"","key":"k"}"#, Some("a"), 501, "`key` (idempotent publish)"),
+            (r#"{"topic":"a","text":"","key":""}"#, Some("a"), 400, "`key`: idempotency key is 0"),
             (r#"{"topic":"a","txt":""}"#, Some("a"), 400, "unknown field `txt`"),
             (r#"{"topic":5}"#, None, 400, "invalid type: integer `5`"),
             (r#"{"text":""}"#, None, 400, "missing field `topic`"),

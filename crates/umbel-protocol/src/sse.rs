@@ -8,18 +8,23 @@ mod parser;
 
 pub use parser::{Event, EventParser};
 
+use std::fmt;
+use std::io::Write as _;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use memchr::memchr2;
 
-use crate::dialect::GapReason;
-use crate::{EventName, Message, PayloadKind, Topic};
+use crate::dialect::{GapReason, Style};
+use crate::{EventName, Message, PayloadKind, Position, Topic};
 
-/// Appends a message as one event block; without a name of its own it has that of `default_event`.
-pub fn write_message(out: &mut Vec<u8>, message: &Message, default_event: Option<&EventName>) {
-    let event = message.event.as_ref().or(default_event);
-    if let Some(id) = message.id {
-        out.extend_from_slice(format!("id: {id}\n").as_bytes());
+/// Appends a message as one event block.
+pub fn write_message(out: &mut Vec<u8>, message: &Message, style: Style<'_>) {
+    let event = message.event.as_ref().or(style.default_event);
+    if let Some(id) = message.id
+        && !style.without_id
+    {
+        write_id(out, id);
     }
     if message.payload.kind() == PayloadKind::Binary {
         return write_binary(out, message.payload.bytes(), event);
@@ -29,6 +34,11 @@ pub fn write_message(out: &mut Vec<u8>, message: &Message, default_event: Option
     }
     write_data(out, message.payload.bytes());
     out.push(b'\n');
+}
+
+/// Appends an `id:` line: the last event id from the end of its block on.
+pub fn write_id(out: &mut Vec<u8>, id: impl fmt::Display) {
+    writeln!(out, "id: {id}").expect("a vector takes all bytes");
 }
 
 /// Appends a named event that is no message of a topic.
@@ -64,8 +74,12 @@ pub fn write_retry(out: &mut Vec<u8>, millis: u64) {
     out.extend_from_slice(format!("retry: {millis}\n\n").as_bytes());
 }
 
-/// Appends an `umbel.gap` event: messages of `topic` that this session can't be given.
-pub fn write_gap(out: &mut Vec<u8>, topic: &Topic, reason: GapReason) {
+/// Appends an `umbel.gap` event: messages of `topic` that this session can't be given. What follows
+/// `position` comes.
+pub fn write_gap(out: &mut Vec<u8>, topic: &Topic, reason: GapReason, position: Option<Position>) {
+    if let Some(position) = position {
+        write_id(out, position);
+    }
     let reason = reason.as_str();
     let block =
         format!("event: umbel.gap\ndata: {{\"topic\":\"{topic}\",\"reason\":\"{reason}\"}}\n\n");
@@ -109,7 +123,7 @@ mod tests {
 
     fn written(message: &Message) -> String {
         let mut out = Vec::new();
-        write_message(&mut out, message, None);
+        write_message(&mut out, message, Style::default());
         String::from_utf8(out).unwrap()
     }
 
@@ -132,6 +146,9 @@ mod tests {
         let mut with_id = message(Payload::text("x".into()), Some("typed"));
         with_id.id = Some(MessageId { epoch: 1, offset: 2 });
         assert_eq!(written(&with_id), "id: 0000000000000001-2\nevent: typed\ndata: x\n\n");
+        let mut without = Vec::new();
+        write_message(&mut without, &with_id, Style { default_event: None, without_id: true });
+        assert_eq!(without, b"event: typed\ndata: x\n\n");
     }
 
     #[test]
@@ -160,7 +177,11 @@ mod tests {
             ),
         ] {
             let mut out = Vec::new();
-            write_message(&mut out, &message(payload, event), Some(&name));
+            write_message(
+                &mut out,
+                &message(payload, event),
+                Style { default_event: Some(&name), without_id: false },
+            );
             assert_eq!(String::from_utf8(out).unwrap(), expected);
         }
     }
@@ -182,10 +203,16 @@ mod tests {
         assert_eq!(parser.feed(&out), []);
         assert_eq!(parser.retry_millis(), Some(1234));
         let mut out = Vec::new();
-        write_gap(&mut out, &Topic::new("a.b").unwrap(), GapReason::Slow);
+        write_gap(&mut out, &Topic::new("a.b").unwrap(), GapReason::Slow, None);
         let events = EventParser::default().feed(&out);
         assert_eq!(events[0].name, "umbel.gap");
         assert_eq!(events[0].data, r#"{"topic":"a.b","reason":"slow"}"#);
+        let mut out = Vec::new();
+        write_id(&mut out, Position::START);
+        out.push(b'\n');
+        let mut parser = EventParser::default();
+        assert_eq!(parser.feed(&out), [], "an id alone fires nothing");
+        assert_eq!(parser.last_event_id(), "0");
     }
 
     proptest! {
@@ -197,7 +224,7 @@ mod tests {
             cut in 0..400_usize,
         ) {
             let mut out = Vec::new();
-            write_message(&mut out, &message(Payload::text(text.clone()), event.as_deref()), None);
+            write_message(&mut out, &message(Payload::text(text.clone()), event.as_deref()), Style::default());
             let (head, tail) = out.split_at(cut.min(out.len()));
             let mut parser = EventParser::default();
             let mut events = parser.feed(head);

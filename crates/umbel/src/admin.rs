@@ -232,7 +232,7 @@ mod tests {
     fn a_worker_that_does_not_tick_makes_the_node_unhealthy() {
         let workers: Vec<_> = (0..2).map(|_| Arc::<WorkerMetrics>::default()).collect();
         let long_ago = Clock::started_before(STUCK * 2);
-        let broker = Arc::new(Broker::Memory(umbel_broker::MemoryBroker::new([])));
+        let broker = Arc::new(Broker::Memory(umbel_broker::MemoryBroker::new([], 0)));
         let admin = Admin::new(workers.clone(), broker, false, long_ago);
         workers[0].last_tick_micros.set(long_ago.micros());
         assert_eq!(admin.live().status(), StatusCode::SERVICE_UNAVAILABLE, "worker 1 never ticked");

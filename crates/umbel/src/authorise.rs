@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use umbel_broker::History;
 use umbel_protocol::Topic;
 
 use crate::config::{Access, TopicRule, TopicRules};
@@ -36,6 +37,11 @@ pub(crate) struct Forbidden {
 impl Door {
     pub(crate) fn new(rules: TopicRules) -> Self {
         Self { rules }
+    }
+
+    /// What is kept of a topic.
+    pub(crate) fn history(&self, topic: &Topic) -> Option<History> {
+        self.rules.of(topic).and_then(|rule| rule.history)
     }
 
     /// Whether `principal` may do `action` on `topic`, and the rule that holds for it there.

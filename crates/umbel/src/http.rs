@@ -7,6 +7,8 @@ mod cors;
 mod event_stream;
 mod http2;
 mod page;
+mod place;
+mod poll;
 mod preface;
 mod problem;
 mod publish;

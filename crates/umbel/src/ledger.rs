@@ -43,6 +43,12 @@ impl Charge {
         Self { ledger: ledger.clone(), by, bytes }
     }
 
+    /// Takes note of the holder's size.
+    pub(crate) fn set(&mut self, bytes: usize) {
+        self.ledger.change(self.by, self.bytes, bytes);
+        self.bytes = bytes;
+    }
+
     /// Takes note that the holder has grown.
     pub(crate) fn add(&mut self, bytes: usize) {
         self.ledger.change(self.by, 0, bytes);

@@ -132,7 +132,8 @@ impl Node {
         let settings = &self.settings;
         let url = match &settings.broker.url {
             BrokerUrl::Memory => {
-                return Ok(Broker::Memory(MemoryBroker::new(mailboxes.iter().cloned())));
+                let bytes = settings.broker.history_bytes;
+                return Ok(Broker::Memory(MemoryBroker::new(mailboxes.iter().cloned(), bytes)));
             }
             BrokerUrl::Redis(url) => url.clone(),
         };
@@ -141,6 +142,8 @@ impl Node {
             prefix: settings.broker.prefix.clone(),
             message_bytes: settings.limits.body_bytes.max(settings.limits.payload_bytes),
             linger: Duration::from_secs(settings.broker.linger_seconds.into()),
+            check_every: Duration::from_secs(settings.broker.check_seconds.into()),
+            history_bytes: settings.broker.history_bytes,
             started: clock.started(),
         };
         Ok(Broker::Redis(RedisBroker::start(redis, mailboxes.iter().cloned())?))

@@ -39,6 +39,8 @@ pub struct Route {
     pub event: Option<EventName>,
     /// What a session is told before all else.
     pub hello: Option<Hello>,
+    /// How many of the newest messages a session without a cursor gets at once.
+    pub initial: Option<u32>,
 }
 
 /// The transports that a route has.
@@ -48,6 +50,8 @@ pub struct Transports {
     pub websocket: bool,
     /// Server-sent events.
     pub sse: bool,
+    /// History as JSON.
+    pub poll: bool,
 }
 
 /// How a request wants to be served.
@@ -55,8 +59,10 @@ pub struct Transports {
 pub enum Transport {
     /// It is an upgrade.
     WebSocket,
-    /// It is not.
+    /// As a stream of events.
     Sse,
+    /// As a JSON document.
+    Poll,
 }
 
 /// How the frames of a route's sessions are published.
@@ -213,11 +219,12 @@ impl Transports {
         match transport {
             Transport::WebSocket => self.websocket,
             Transport::Sse => self.sse,
+            Transport::Poll => self.poll,
         }
     }
 
     fn meet(self, other: Self) -> bool {
-        (self.websocket && other.websocket) || (self.sse && other.sse)
+        (self.websocket && other.websocket) || (self.sse && other.sse) || (self.poll && other.poll)
     }
 }
 
@@ -225,9 +232,9 @@ impl Transports {
 mod tests {
     use super::*;
 
-    const BOTH: Transports = Transports { websocket: true, sse: true };
-    const SOCKET: Transports = Transports { websocket: true, sse: false };
-    const SSE: Transports = Transports { websocket: false, sse: true };
+    const BOTH: Transports = Transports { websocket: true, sse: true, poll: false };
+    const SOCKET: Transports = Transports { websocket: true, sse: false, poll: false };
+    const SSE: Transports = Transports { websocket: false, sse: true, poll: false };
 
     fn route(path: &str, transports: Transports) -> Route {
         Route {
@@ -238,6 +245,7 @@ mod tests {
             publish: None,
             event: None,
             hello: None,
+            initial: None,
         }
     }
 

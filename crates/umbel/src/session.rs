@@ -1,15 +1,19 @@
 //! A session: one client connection after its handshake.
 
+mod catch_up;
 mod close;
 mod commands;
 mod frame_parser;
+mod hold;
 pub mod incoming;
 mod open;
 mod stream;
 mod task;
 mod wire;
 
+pub(crate) use catch_up::{CatchUp, CatchUps};
 pub(crate) use close::CloseReason;
+pub(crate) use hold::{Beginning, From, Granted, Hold};
 pub(crate) use open::{Opening, open, open_stream};
 pub(crate) use stream::{PIECE_BYTES, SEND_BUFFER_BYTES, SessionBody, Stream};
 pub(crate) use task::SessionTask;
@@ -44,6 +48,8 @@ pub(crate) struct Session {
     pub(crate) last_written: Tick,
     /// What the worker's ledger was told of this session's input and control frames.
     pub(crate) charged: Charged,
+    /// The topics whose history it is given before it holds them.
+    pub(crate) catch_ups: Option<Box<CatchUps>>,
 }
 
 /// What the worker's ledger holds on account of one session, in bytes.
@@ -107,6 +113,11 @@ impl Role {
 }
 
 impl Session {
+    /// Whether it is given the history of a topic that it is about to hold.
+    pub(crate) fn catches_up_with(&self, topic: &Topic) -> bool {
+        self.catch_ups.as_ref().is_some_and(|catch_ups| catch_ups.has(topic))
+    }
+
     pub(crate) fn is_closing(&self) -> bool {
         matches!(self.phase, Phase::Closing { .. })
     }

@@ -5,6 +5,7 @@
 //! metric cells that only it writes.
 
 mod accept;
+mod catch_up;
 mod fan_out;
 mod flush;
 mod labels;
@@ -12,17 +13,18 @@ mod metrics;
 mod pace;
 mod pull;
 mod run;
+mod segments;
 mod tasks;
 mod ticks;
 
-pub(crate) use labels::{Held, Source, Status};
+pub(crate) use labels::{Held, Polled, Resumed, Source, Status};
 pub(crate) use metrics::{WorkerMetrics, families};
 pub(crate) use pull::Pulled;
 pub(crate) use run::{Seed, run};
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use slab::Slab;
@@ -40,10 +42,13 @@ use crate::session::incoming::FrameParser;
 use crate::session::{Session, SessionRef};
 use crate::wheel::{Tick, Wheel};
 use pace::Pace;
+use segments::Segments;
 use tasks::Tasks;
 
 /// The state of a worker, shared by the tasks of its thread. No borrow is held across an await.
 pub(crate) struct Worker {
+    /// Itself, for tasks that outlive a call.
+    me: Weak<Worker>,
     pub(crate) id: WorkerId,
     pub(crate) hub: RefCell<Hub<Session>>,
     pub(crate) wheel: RefCell<Wheel<Timer>>,
@@ -54,6 +59,12 @@ pub(crate) struct Worker {
     pub(crate) broker: Arc<Broker>,
     /// Topics that sessions are about to hold, and how many are.
     pub(crate) attaching: RefCell<HashMap<Topic, usize>>,
+    /// Topics that nobody is about to hold any more, and perhaps nobody holds.
+    loose: RefCell<Vec<Topic>>,
+    /// Pieces of history that sessions are given.
+    segments: RefCell<Segments>,
+    /// Sessions that catch up and wait for this worker to get on.
+    waiting: RefCell<Vec<SessionRef>>,
     pub(crate) door: Door,
     pub(crate) routes: Routes,
     /// Of which pages scripts may read answers.
@@ -84,9 +95,10 @@ pub(crate) enum Timer {
 const READ_BYTES: usize = 64 * 1024;
 
 impl Worker {
-    fn new(seed: &Seed) -> Self {
+    fn new(seed: &Seed) -> Rc<Self> {
         let limits = seed.settings.limits;
-        Self {
+        Rc::new_cyclic(|me| Self {
+            me: me.clone(),
             id: seed.id,
             hub: RefCell::new(Hub::new(limits.behind_bytes)),
             wheel: RefCell::new(Wheel::new()),
@@ -95,6 +107,9 @@ impl Worker {
             mailbox: seed.mailbox.clone(),
             broker: seed.broker.clone(),
             attaching: RefCell::default(),
+            loose: RefCell::default(),
+            segments: RefCell::default(),
+            waiting: RefCell::default(),
             door: Door::new(seed.settings.topics.clone()),
             routes: seed.settings.routes.clone(),
             origins: seed.settings.listen.origins.clone(),
@@ -108,7 +123,11 @@ impl Worker {
                 limits.body_bytes.max(limits.payload_bytes),
             )),
             pace: Pace::default(),
-        }
+        })
+    }
+
+    fn rc(&self) -> Rc<Self> {
+        self.me.upgrade().expect("whoever calls this holds it")
     }
 
     /// Exports how many connections are served HTTP.

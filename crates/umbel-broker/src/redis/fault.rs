@@ -74,7 +74,7 @@ impl FaultKind {
         match code {
             "NOAUTH" | "WRONGPASS" | "NOPERM" => Self::Denied,
             "READONLY" => Self::ReadOnly,
-            "LOADING" | "BUSYLOADING" | "MASTERDOWN" => Self::Loading,
+            "LOADING" | "BUSYLOADING" | "MASTERDOWN" | "BUSY" | "TRYAGAIN" => Self::Loading,
             "OOM" | "MISCONF" | "NOREPLICAS" => Self::NoWrites,
             _ => Self::Refused,
         }
@@ -91,6 +91,11 @@ impl FaultKind {
             | Self::Loading
             | Self::NoWrites => true,
         }
+    }
+
+    /// Whether it proves that a command wasn't executed and may be if it is sent again soon.
+    pub(super) fn is_passing_refusal(self) -> bool {
+        matches!(self, Self::ReadOnly | Self::Loading)
     }
 
     fn hint(self) -> &'static str {

@@ -1,17 +1,17 @@
 //! From the bytes of a subscribe connection to the workers' mailboxes.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
 use redis::{Value, ValueCodec};
 use tokio_util::codec::Decoder;
-use umbel_protocol::{Delivery, GapReason, Message, Payload, Timestamp, Topic, envelope};
+use umbel_protocol::{Delivery, GapReason, Timestamp, Topic, envelope};
 
+use super::archive::{Archive, Fit};
 use super::fault::{Fault, FaultKind};
-use super::interest::{Interest, Table};
+use super::interest::{Interest, Interested, Table};
 use super::metrics::{BrokerMetrics, Form};
-use crate::workers::WorkerSet;
 use crate::{Mailbox, Parcel};
 
 /// How much is read at once at most. What comes in one read is handed on in one go, so that a
@@ -31,8 +31,15 @@ pub(super) struct Intake {
     mailboxes: Arc<[Arc<Mailbox>]>,
     /// What goes to each worker, by [`crate::WorkerId::index`]; empty between calls.
     parcels: Vec<Vec<Parcel>>,
+    /// What one message of a topic with history leads to; empty between calls.
+    fitted: Vec<Parcel>,
     metrics: Arc<BrokerMetrics>,
+    /// When it was logged last that a message is malformed.
+    told: Option<Instant>,
 }
+
+/// How often malformed messages are logged.
+const TELL_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The crate's parser, which doesn't say what it holds.
 #[derive(Default)]
@@ -72,7 +79,9 @@ impl Intake {
             values: Vec::new(),
             parcels: mailboxes.iter().map(|_| Vec::new()).collect(),
             mailboxes,
+            fitted: Vec::new(),
             metrics,
+            told: None,
         }
     }
 
@@ -94,9 +103,11 @@ impl Intake {
         let mut taken = Taken::default();
         let times = Times { received: self.micros(), now: wall() };
         let mut table = interest.lock();
+        let mut archive = interest.archive();
         for value in std::mem::take(&mut self.values) {
-            self.handle(value, &mut table, times, &mut taken)?;
+            self.handle(value, &mut table, &mut archive, times, &mut taken)?;
         }
+        drop(archive);
         // Under the lock, so that who attaches next is behind what came before.
         for (mailbox, parcels) in self.mailboxes.iter().zip(&mut self.parcels) {
             mailbox.push_all(parcels);
@@ -110,6 +121,7 @@ impl Intake {
         &mut self,
         value: Value,
         table: &mut Table,
+        archive: &mut Archive,
         times: Times,
         taken: &mut Taken,
     ) -> Result<(), Fault> {
@@ -131,20 +143,24 @@ impl Intake {
                 if channel == self.probe_channel {
                     taken.echo = Some(payload);
                 } else if let Some(name) = channel.strip_prefix(&self.prefix)
-                    && let Some((topic, workers)) = table.workers_of(name)
+                    && let Some(interested) = table.workers_of(name)
                 {
-                    self.message(topic, workers, payload.into(), times);
+                    self.message(interested, archive, payload.into(), times);
                 }
             }
             (b"subscribe" | b"unsubscribe", _) => {
                 if let Some(name) = channel.strip_prefix(&self.prefix) {
-                    table.answered(name, |worker, topic| {
+                    let to_check = table.answered(name, |worker, topic| {
                         self.metrics.gaps.add(1);
                         self.parcels[worker.index()].push(Parcel::Gap {
                             topic: topic.clone(),
                             reason: GapReason::BrokerLink,
+                            stand: None,
                         });
                     });
+                    if let Some(topic) = to_check {
+                        archive.confirmed(&topic);
+                    }
                 }
             }
             _ => {}
@@ -152,26 +168,54 @@ impl Intake {
         Ok(())
     }
 
-    fn message(&mut self, topic: &Topic, workers: WorkerSet, bytes: Bytes, times: Times) {
-        let has_header = bytes.starts_with(&envelope::MAGIC);
-        let (message, form) = match envelope::decode(topic, bytes.clone(), times.now) {
-            Ok(message) if has_header => (message, Form::Envelope),
-            Ok(message) => (message, Form::Plain),
-            Err(error) => {
-                tracing::debug!(%topic, %error, "Message passed on as bytes");
-                (as_bytes(topic, bytes, times.now), Form::Malformed)
-            }
+    fn message(
+        &mut self,
+        interested: Interested<'_>,
+        archive: &mut Archive,
+        bytes: Bytes,
+        times: Times,
+    ) {
+        let Interested { topic, workers, has_history } = interested;
+        let form = if bytes.starts_with(&envelope::MAGIC) { Form::Envelope } else { Form::Plain };
+        let mut message = match envelope::decode(topic, bytes, times.now) {
+            Ok(message) => message,
+            Err(error) => return self.malformed(topic, &error),
         };
         self.metrics.messages.of(form).add(1);
-        let delivery = Delivery { message, received: times.received, bare: false };
-        let mut last = None;
-        for worker in workers.iter() {
-            if let Some(before) = last.replace(worker) {
-                self.parcels[before.index()].push(Parcel::Message(delivery.clone()));
+        if !has_history {
+            // Whoever keeps its history: here nobody could come back to it.
+            message.id = None;
+        }
+        let is_placed = message.id.is_some();
+        let delivery = Delivery { message, received: times.received, bare: false, life: 0 };
+        let parcels = &mut self.parcels;
+        let mut give = |worker: crate::WorkerId, parcel| parcels[worker.index()].push(parcel);
+        if !is_placed {
+            self.metrics.unplaced.add(u64::from(has_history));
+            return workers.hand_out(delivery, give);
+        }
+        match archive.received(topic, delivery, &mut self.fitted) {
+            Fit::Next => {}
+            Fit::Duplicate => self.metrics.duplicates.add(1),
+            Fit::Held => self.metrics.held.add(1),
+        }
+        for parcel in self.fitted.drain(..) {
+            match parcel {
+                Parcel::Message(delivery) => workers.hand_out(delivery, &mut give),
+                gap @ Parcel::Gap { .. } => {
+                    self.metrics.gaps.add(1);
+                    workers.iter().for_each(|worker| give(worker, gap.clone()));
+                }
             }
         }
-        if let Some(last) = last {
-            self.parcels[last.index()].push(Parcel::Message(delivery));
+    }
+
+    /// Something begins like an envelope and isn't one: nobody can be given it.
+    fn malformed(&mut self, topic: &Topic, error: &envelope::EnvelopeError) {
+        self.metrics.messages.of(Form::Malformed).add(1);
+        if self.told.is_none_or(|told| told.elapsed() > TELL_INTERVAL) {
+            self.told = Some(Instant::now());
+            tracing::warn!(%topic, %error, "A malformed message came from Redis and is dropped");
         }
     }
 
@@ -186,17 +230,6 @@ struct Times {
     /// By the node's own clock, in microseconds.
     received: u64,
     now: Timestamp,
-}
-
-fn as_bytes(topic: &Topic, bytes: Bytes, published: Timestamp) -> Message {
-    Message {
-        topic: topic.clone(),
-        payload: Payload::binary(bytes),
-        event: None,
-        published,
-        origin: None,
-        id: None,
-    }
 }
 
 fn wall() -> Timestamp {

@@ -17,8 +17,10 @@ use tokio::sync::futures::OwnedNotified;
 use tokio::time::Instant;
 use umbel_protocol::Topic;
 
+use super::archive::Archive;
 use crate::WorkerId;
-pub(super) use table::Table;
+use crate::history::History;
+pub(super) use table::{Interested, Table};
 
 /// How long [`Confirmation::wait`] waits for the server.
 const CONFIRMATION_WAIT: Duration = Duration::from_secs(2);
@@ -27,6 +29,8 @@ const CONFIRMATION_WAIT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Interest {
     table: Mutex<Table>,
+    /// What is known of those topics that have history. Locked behind the table where both are.
+    archive: Mutex<Archive>,
     /// There are changes for the link to make.
     changed: Notify,
 }
@@ -52,9 +56,14 @@ impl Confirmation {
 }
 
 impl Interest {
-    /// No interest yet. A topic stays subscribed for `linger` after its last session left.
-    pub(super) fn new(linger: Duration) -> Self {
-        Self { table: Mutex::new(Table::new(linger)), changed: Notify::new() }
+    /// No interest yet. A topic stays subscribed for `linger` after its last session left, and
+    /// `history_bytes` of what was published stay at hand.
+    pub(super) fn new(linger: Duration, history_bytes: usize) -> Self {
+        Self {
+            table: Mutex::new(Table::new(linger)),
+            archive: Mutex::new(Archive::new(history_bytes)),
+            changed: Notify::new(),
+        }
     }
 
     /// Has messages of `topic` given to the worker from the server's confirmation on; `None` if it
@@ -63,8 +72,16 @@ impl Interest {
         self: &Arc<Self>,
         worker: WorkerId,
         topic: &Topic,
+        history: Option<History>,
     ) -> Option<Confirmation> {
-        let confirmed = self.lock().attach(worker, topic)?;
+        let confirmed = {
+            let mut table = self.lock();
+            let confirmed = table.attach(worker, topic, history.is_some());
+            if let Some(history) = history {
+                self.archive().follow(topic, history);
+            }
+            confirmed?
+        };
         self.changed.notify_one();
         let deadline = Instant::now() + CONFIRMATION_WAIT;
         Some(Confirmation {
@@ -95,6 +112,30 @@ impl Interest {
         }
     }
 
+    /// Gives up what is known of topics that nobody holds any more.
+    pub(super) fn forget_removed(&self) {
+        let mut table = self.lock();
+        let removed = table.take_removed();
+        if !removed.is_empty() {
+            let mut archive = self.archive();
+            for topic in &removed {
+                archive.forget(topic);
+            }
+        }
+    }
+
+    /// The link is gone.
+    pub(super) fn lost(&self) {
+        let mut table = self.lock();
+        table.lost();
+        self.archive().lost();
+    }
+
+    /// What is known of topics with history; for short.
+    pub(super) fn archive(&self) -> MutexGuard<'_, Archive> {
+        self.archive.lock().expect("no code that can panic runs under this lock")
+    }
+
     /// The table; for short.
     pub(super) fn lock(&self) -> MutexGuard<'_, Table> {
         self.table.lock().expect("no code that can panic runs under this lock")
@@ -114,8 +155,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn attaching_waits_for_the_answer_but_not_for_ever() {
-        let interest = Arc::new(Interest::new(LINGER));
-        let attach = interest.attach(worker(0), &topic("a")).unwrap().wait();
+        let interest = Arc::new(Interest::new(LINGER, 0));
+        let attach = interest.attach(worker(0), &topic("a"), None).unwrap().wait();
         let server = async {
             interest.changed().await;
             assert_eq!(interest.lock().take_changes(9).subscribe, [topic("a")]);
@@ -125,7 +166,7 @@ mod tests {
         let started = Instant::now();
         tokio::join!(attach, server);
         assert_eq!(started.elapsed(), CONFIRMATION_WAIT / 2);
-        interest.attach(worker(0), &topic("b")).unwrap().wait().await;
+        interest.attach(worker(0), &topic("b"), None).unwrap().wait().await;
         assert_eq!(started.elapsed(), CONFIRMATION_WAIT * 3 / 2, "nobody answered");
         interest.lock().take_changes(9);
         let mut told = 0;

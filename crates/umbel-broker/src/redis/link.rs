@@ -13,10 +13,12 @@ use super::connect::{Connections, connect};
 use super::fault::{Fault, FaultKind};
 use super::intake::Intake;
 use super::interest::Interest;
+use super::library::Library;
 use super::metrics::BrokerMetrics;
 use super::probe::{self, Probe};
 use super::publisher::PublishQueue;
-use super::settings::RedisSettings;
+use super::reads::Reads;
+use super::settings::{RedisSettings, RedisUrl};
 use super::status::Status;
 use crate::Mailbox;
 
@@ -47,6 +49,7 @@ pub(super) struct Link {
     interest: Arc<Interest>,
     status: Arc<Status>,
     queue: PublishQueue,
+    reads: Reads,
     mailboxes: Arc<[Arc<Mailbox>]>,
     metrics: Arc<BrokerMetrics>,
     backoff: Duration,
@@ -66,7 +69,15 @@ impl Link {
     ) -> Self {
         let name = format!("umbel-{:016x}", fastrand::u64(..));
         let (backoff, _) = BACKOFF;
+        let reads = Reads::new(
+            settings.prefix.clone(),
+            interest.clone(),
+            mailboxes.clone(),
+            metrics.clone(),
+            settings.started,
+        );
         Self {
+            reads,
             settings,
             name,
             interest,
@@ -83,7 +94,7 @@ impl Link {
     pub(super) async fn run(mut self) {
         loop {
             let fault = self.once().await;
-            self.interest.lock().lost();
+            self.interest.lost();
             self.failed(&fault);
             let pause = self.next_pause();
             let trouble = self.trouble(&fault);
@@ -98,12 +109,12 @@ impl Link {
     /// Connects and carries until something fails.
     async fn once(&mut self) -> Fault {
         let connected = tokio::select! {
-            connected = connect(&self.settings.url, &self.name) => connected,
+            connected = ready(&self.settings.url, &self.name) => connected,
             () = self.queue.refuse("connecting to Redis") => unreachable!("refuses for ever"),
             () = sweep(&self.interest) => unreachable!("sweeps for ever"),
         };
-        let connections = match connected {
-            Ok(connections) => connections,
+        let (connections, library) = match connected {
+            Ok(connected) => connected,
             Err(fault) => return fault,
         };
         self.metrics.connections.add(1);
@@ -112,7 +123,8 @@ impl Link {
         let backoff = &mut self.backoff;
         tokio::select! {
             fault = carrying.carry(connections, || (*backoff, _) = BACKOFF) => fault,
-            fault = self.queue.serve(commands) => fault,
+            fault = self.queue.serve(commands.clone(), library.clone()) => fault,
+            fault = self.reads.serve(commands, library) => fault,
         }
     }
 
@@ -140,6 +152,13 @@ impl Link {
     }
 }
 
+/// Connects, and finds out how history can be kept there.
+async fn ready(url: &RedisUrl, name: &str) -> Result<(Connections, Library), Fault> {
+    let mut connections = connect(url, name).await?;
+    let library = Library::load(&mut connections.commands).await?;
+    Ok((connections, library))
+}
+
 /// Looks for topics that were left, also while there is no link.
 async fn sweep(interest: &Interest) {
     let mut ticks = interval(TICK);
@@ -165,11 +184,15 @@ struct Carrying {
     full: Option<Arc<Mailbox>>,
     /// A trouble that messages pass nevertheless, as it was logged last.
     refusal: Option<FaultKind>,
+    /// When quiet topics were compared last.
+    checked: Instant,
+    check_every: Duration,
 }
 
 impl Carrying {
     fn new(link: &Link) -> Self {
-        let RedisSettings { prefix, message_bytes, started, .. } = link.settings.clone();
+        let RedisSettings { prefix, message_bytes, started, check_every, .. } =
+            link.settings.clone();
         let channel = format!("{prefix}!probe:{}", link.name);
         let intake = Intake::new(
             prefix.clone(),
@@ -190,6 +213,8 @@ impl Carrying {
             written: 0,
             full: None,
             refusal: None,
+            checked: Instant::now(),
+            check_every,
         }
     }
 
@@ -264,7 +289,15 @@ impl Carrying {
 
     fn ticked(&mut self, now: Instant) -> Result<(), Fault> {
         self.interest.sweep();
+        self.interest.forget_removed();
         self.metrics.topics.set_count(self.interest.lock().topic_count());
+        let mut archive = self.interest.archive();
+        self.metrics.behind.set_count(archive.behind_count());
+        if now - self.checked >= self.check_every {
+            self.checked = now;
+            archive.check_quiet();
+        }
+        drop(archive);
         if self.full.is_some() {
             self.probe.excuse(now);
         }

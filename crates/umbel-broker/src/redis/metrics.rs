@@ -2,6 +2,7 @@
 
 use umbel_metrics::{Counter, Counters, Family, Gauge, Histogram, LabelSet};
 
+use super::archive::Ask;
 use super::fault::FaultKind;
 
 /// Everything that the broker's thread records.
@@ -16,6 +17,15 @@ pub struct BrokerMetrics {
     pub(super) received_bytes: Counter,
     pub(super) gaps: Counter,
     pub(super) pauses: Counter,
+    pub(super) unplaced: Counter,
+    pub(super) duplicates: Counter,
+    pub(super) held: Counter,
+    pub(super) repaired: Counter,
+    pub(super) behind: Gauge,
+    pub(super) reads: Counters<ReadKind>,
+    pub(super) refused_reads: Counter,
+    pub(super) malformed_entries: Counter,
+    pub(super) publish_retries: Counter,
     pub(super) published: Counters<Outcome>,
     pub(super) publish_batches: Counter,
 }
@@ -27,7 +37,7 @@ pub(super) enum Form {
     Envelope,
     /// Any bytes.
     Plain,
-    /// Begins like an envelope and isn't one: passed on as bytes.
+    /// Begins like an envelope and isn't one: dropped.
     Malformed,
 }
 
@@ -43,6 +53,43 @@ impl LabelSet for Form {
             Self::Envelope => "envelope",
             Self::Plain => "plain",
             Self::Malformed => "malformed",
+        }
+    }
+}
+
+/// Why a topic's history is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ReadKind {
+    /// To see whether a message was missed, and to get it.
+    Follow,
+    /// To have the whole history at hand for those that come back.
+    Whole,
+    /// For those that want more than the node keeps at hand.
+    Page,
+}
+
+impl ReadKind {
+    pub(super) fn of(ask: &Ask) -> Self {
+        match ask {
+            Ask::Follow(_) => Self::Follow,
+            Ask::Whole(_) => Self::Whole,
+            Ask::Page(..) => Self::Page,
+        }
+    }
+}
+
+impl LabelSet for ReadKind {
+    const ALL: &'static [Self] = &[Self::Follow, Self::Whole, Self::Page];
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn as_label(self) -> &'static str {
+        match self {
+            Self::Follow => "follow",
+            Self::Whole => "whole",
+            Self::Page => "page",
         }
     }
 }
@@ -76,6 +123,63 @@ impl LabelSet for Outcome {
 
 /// Every family that the broker exports.
 pub fn families() -> Vec<Family<BrokerMetrics>> {
+    let mut families = of_link();
+    families.extend(of_history());
+    families
+}
+
+fn of_history() -> Vec<Family<BrokerMetrics>> {
+    vec![
+        Family::counter(
+            "umbel_broker_messages_without_id_total",
+            "Messages without an id that came by the channel of a topic with history: live, and not replayed.",
+            |b| &b.unplaced,
+        ),
+        Family::counter(
+            "umbel_broker_duplicates_total",
+            "Messages that came again and were dropped.",
+            |b| &b.duplicates,
+        ),
+        Family::counter(
+            "umbel_broker_held_total",
+            "Messages that had to wait until those before them were read from history.",
+            |b| &b.held,
+        ),
+        Family::counter(
+            "umbel_broker_repaired_total",
+            "Messages that this node had missed and got from history.",
+            |b| &b.repaired,
+        ),
+        Family::gauge(
+            "umbel_broker_topics_behind",
+            "Topics of which messages are missing now and being read from history.",
+            |b| &b.behind,
+        ),
+        Family::counters(
+            "umbel_broker_reads_total",
+            "Reads of topics' history: follow compares and repairs, whole and page serve sessions that come back.",
+            "kind",
+            |b| &b.reads,
+        ),
+        Family::counter(
+            "umbel_broker_refused_reads_total",
+            "Reads of topics' history that Redis refused, such as for keys of another type.",
+            |b| &b.refused_reads,
+        ),
+        Family::counter(
+            "umbel_broker_malformed_entries_total",
+            "Entries of history that are no messages and were passed over.",
+            |b| &b.malformed_entries,
+        ),
+        Family::counter(
+            "umbel_broker_publish_retries_total",
+            "Messages that were sent to Redis again, since it had not taken them or their key says whether it had.",
+            |b| &b.publish_retries,
+        ),
+    ]
+}
+
+fn of_link() -> Vec<Family<BrokerMetrics>> {
     vec![
         Family::gauge(
             "umbel_broker_up",
@@ -114,7 +218,7 @@ pub fn families() -> Vec<Family<BrokerMetrics>> {
         ),
         Family::counter(
             "umbel_broker_gaps_total",
-            "Topics, once per worker, of which messages may have been lost with a link; their sessions are told.",
+            "Gaps that sessions are told of: of a live topic once per worker, of one with history once.",
             |b| &b.gaps,
         ),
         Family::counter(

@@ -1,26 +1,32 @@
 //! Publishing: all that waits goes out in one pipeline, one pipeline at a time.
 //!
 //! So what is submitted for a topic keeps its order, and the more is published the less each costs.
-//! A message that was sent and not answered may or may not have been published; it isn't sent again.
+//! A message that was sent and not answered may or may not have been published; it isn't sent again,
+//! unless it has a key by which the server knows it. What the server surely didn't take is sent
+//! again for a while.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{Pipeline, Value};
+use redis::{Cmd, Pipeline, Value};
+use sha1::{Digest, Sha1};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use tokio::time::timeout;
-use umbel_protocol::{Delivery, envelope};
+use tokio::time::{Instant, sleep, timeout};
+use umbel_protocol::{IdempotencyKey, MessageId, Topic, envelope};
 
-use super::fault::Fault;
+use super::fault::{Fault, FaultKind};
+use super::library::{self, Library, Work};
 use super::metrics::{BrokerMetrics, Outcome};
-use crate::{PublishError, Published};
+use crate::history::History;
+use crate::{Publish, PublishError, Published};
 
 /// How much may wait to be published, in bytes; publishers wait for room beyond it.
 const QUEUE_BYTES: usize = 16 << 20;
 
 /// What a waiting message takes besides its bytes.
-const JOB_BYTES: usize = 128;
+const JOB_BYTES: usize = 256;
 
 /// How long a publisher waits for room.
 const ROOM_WAIT: Duration = Duration::from_secs(2);
@@ -30,6 +36,13 @@ const OUTCOME_WAIT: Duration = Duration::from_secs(8);
 
 /// How many messages go out at once at most: the first waits for the last.
 const BATCH: usize = 512;
+
+/// For how long what the server surely didn't take is sent again, and how often.
+const RETRY_FOR: Duration = Duration::from_secs(1);
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
+
+/// How a reused key is refused.
+const KEY_USED: &str = "UMBELKEY";
 
 /// Where workers leave what is to be published.
 #[derive(Debug)]
@@ -44,38 +57,57 @@ pub(super) struct Publisher {
 #[derive(Debug)]
 pub(super) struct PublishQueue {
     jobs: mpsc::UnboundedReceiver<Job>,
+    /// Messages with keys, of which nobody knows whether they were published.
+    unsettled: Vec<Job>,
     metrics: Arc<BrokerMetrics>,
 }
 
 /// A message on its way, whose outcome is still to come.
 #[derive(Debug)]
 pub(crate) struct Receipt {
-    outcome: oneshot::Receiver<Result<u64, PublishError>>,
+    outcome: oneshot::Receiver<Result<Published, PublishError>>,
 }
 
 #[derive(Debug)]
 struct Job {
     channel: String,
-    payload: Vec<u8>,
-    outcome: oneshot::Sender<Result<u64, PublishError>>,
+    payload: bytes::Bytes,
+    form: Form,
+    outcome: oneshot::Sender<Result<Published, PublishError>>,
     _room: OwnedSemaphorePermit,
+}
+
+/// How a message is published.
+#[derive(Debug)]
+enum Form {
+    /// By `PUBLISH`, as it is.
+    Plain,
+    /// By the library, which adds the header.
+    Placed { fields: Vec<u8>, history: Option<History>, once: Option<String> },
 }
 
 #[allow(clippy::disallowed_methods, reason = "the semaphore bounds it, in bytes")]
 pub(super) fn new(prefix: String, metrics: Arc<BrokerMetrics>) -> (Publisher, PublishQueue) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let room = Arc::new(Semaphore::new(QUEUE_BYTES));
-    (Publisher { prefix, jobs: sender, room }, PublishQueue { jobs: receiver, metrics })
+    let queue = PublishQueue { jobs: receiver, unsettled: Vec::new(), metrics };
+    (Publisher { prefix, jobs: sender, room }, queue)
 }
 
 impl Publisher {
     /// Queues a message, waiting for room if there is none.
-    pub(super) async fn submit(&self, delivery: &Delivery) -> Result<Receipt, PublishError> {
+    pub(super) async fn submit(&self, publish: Publish) -> Result<Receipt, PublishError> {
+        let Publish { delivery, history, key } = publish;
         let message = &delivery.message;
-        let payload = if delivery.bare {
-            message.payload.bytes().to_vec()
+        let history = history.filter(|_| !delivery.bare);
+        let (payload, form) = if history.is_some() || key.is_some() {
+            let fields = envelope::fields(message);
+            let once = key.map(|key| self.once_key(&message.topic, &key));
+            (message.payload.bytes().clone(), Form::Placed { fields, history, once })
+        } else if delivery.bare {
+            (message.payload.bytes().clone(), Form::Plain)
         } else {
-            envelope::encode(message)
+            (envelope::encode(message).into(), Form::Plain)
         };
         let weight = (payload.len() + JOB_BYTES).min(QUEUE_BYTES);
         let permits = u32::try_from(weight).expect("at most the whole queue, 16 MiB");
@@ -84,9 +116,18 @@ impl Publisher {
         let channel = format!("{}{}", self.prefix, message.topic);
         let (sender, outcome) = oneshot::channel();
         let room = room.map_err(|_| ended())?;
-        let job = Job { channel, payload, outcome: sender, _room: room };
+        let job = Job { channel, payload, form, outcome: sender, _room: room };
         self.jobs.send(job).map_err(|_| ended())?;
         Ok(Receipt { outcome })
+    }
+
+    /// Where it is remembered that a message was published; in a Cluster beside its topic.
+    fn once_key(&self, topic: &Topic, key: &IdempotencyKey) -> String {
+        let mut name = format!("{{{}{topic}}}:once:", self.prefix);
+        for byte in Sha1::digest(key.as_str().as_bytes()) {
+            write!(name, "{byte:02x}").expect("a string takes all text");
+        }
+        name
     }
 }
 
@@ -94,7 +135,7 @@ impl Receipt {
     /// Waits for what became of the message.
     pub(crate) async fn outcome(self) -> Result<Published, PublishError> {
         match timeout(OUTCOME_WAIT, self.outcome).await {
-            Ok(Ok(outcome)) => outcome.map(|receivers| Published { id: None, receivers }),
+            Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) => Err(PublishError::OutcomeUnknown(
                 "the connection to Redis ended before the answer came".to_owned(),
             )),
@@ -110,12 +151,21 @@ impl PublishQueue {
     /// Publishes what is submitted until the connection fails.
     ///
     /// When it is dropped midway, the outcome of what was sent is unknown, and told so.
-    pub(super) async fn serve(&mut self, mut commands: MultiplexedConnection) -> Fault {
-        let mut batch = Vec::new();
+    pub(super) async fn serve(
+        &mut self,
+        mut commands: MultiplexedConnection,
+        mut library: Library,
+    ) -> Fault {
+        // What an earlier connection left open is sent first, so that order is kept.
+        let mut batch = std::mem::take(&mut self.unsettled);
+        batch.retain(|job| !job.outcome.is_closed());
+        self.metrics.publish_retries.add(batch.len() as u64);
         loop {
-            self.fill(&mut batch).await;
-            if let Err(fault) = self.publish(&mut commands, &mut batch).await {
-                self.metrics.published.of(Outcome::Unknown).add(batch.len() as u64);
+            if batch.is_empty() {
+                self.fill(&mut batch).await;
+            }
+            let mut batch = Unsettled { queue: self, jobs: std::mem::take(&mut batch) };
+            if let Err(fault) = batch.publish(&mut commands, &mut library).await {
                 return fault;
             }
         }
@@ -125,6 +175,7 @@ impl PublishQueue {
     pub(super) async fn refuse(&mut self, trouble: &str) {
         let mut batch = Vec::new();
         loop {
+            self.unsettled.retain(|job| !job.outcome.is_closed());
             self.fill(&mut batch).await;
             self.metrics.published.of(Outcome::Refused).add(batch.len() as u64);
             for job in batch.drain(..) {
@@ -141,45 +192,202 @@ impl PublishQueue {
             std::future::pending().await
         }
     }
+}
 
-    async fn publish(
-        &self,
-        commands: &mut MultiplexedConnection,
-        batch: &mut Vec<Job>,
-    ) -> Result<(), Fault> {
-        let mut pipeline = Pipeline::with_capacity(batch.len());
-        pipeline.ignore_errors();
-        for job in batch.iter() {
-            pipeline.cmd("PUBLISH").arg(&job.channel).arg(&job.payload);
+/// Messages that are being published. If that is broken off, those with a key are sent again over
+/// the next connection.
+struct Unsettled<'q> {
+    queue: &'q mut PublishQueue,
+    jobs: Vec<Job>,
+}
+
+impl Drop for Unsettled<'_> {
+    fn drop(&mut self) {
+        for job in self.jobs.drain(..) {
+            if job.has_key() && !job.outcome.is_closed() {
+                self.queue.unsettled.push(job);
+            } else {
+                self.queue.metrics.published.of(Outcome::Unknown).add(1);
+            }
         }
-        let answers: Vec<Value> = pipeline.query_async(commands).await.map_err(Fault::from)?;
-        self.metrics.publish_batches.add(1);
-        for (job, answer) in batch.drain(..).zip(answers) {
-            let outcome = outcome_of(answer);
-            let counted = if outcome.is_ok() { Outcome::Published } else { Outcome::Refused };
-            self.metrics.published.of(counted).add(1);
-            // A publisher that went away needs no answer.
-            let _ = job.outcome.send(outcome);
-        }
-        Ok(())
     }
 }
 
-fn outcome_of(answer: Value) -> Result<u64, PublishError> {
-    match answer {
-        Value::Int(receivers) => Ok(u64::try_from(receivers).unwrap_or(0)),
-        Value::ServerError(error) => {
-            let fault = Fault::said(&error);
-            if fault.kind.passes() {
-                Err(PublishError::Unavailable(fault.to_string()))
-            } else {
-                Err(PublishError::Refused(fault.to_string()))
+impl Unsettled<'_> {
+    async fn publish(
+        &mut self,
+        commands: &mut MultiplexedConnection,
+        library: &mut Library,
+    ) -> Result<(), Fault> {
+        let started = Instant::now();
+        let mut is_new_library = false;
+        while !self.jobs.is_empty() {
+            let answers = self.exchange(commands, library).await?;
+            let mut again = Vec::new();
+            let mut needs_library = false;
+            for (job, answer) in self.jobs.drain(..).zip(answers) {
+                let fault = match outcome_of(answer) {
+                    Ok(published) => {
+                        self.queue.metrics.settle(job, Ok(published));
+                        continue;
+                    }
+                    Err(fault) => fault,
+                };
+                let is_missing = library::is_missing(&fault);
+                needs_library |= is_missing;
+                let may_pass = is_missing && !is_new_library
+                    || fault.kind.is_passing_refusal() && started.elapsed() < RETRY_FOR;
+                if may_pass {
+                    again.push(job);
+                } else {
+                    self.queue.metrics.settle(job, Err(refusal(&fault)));
+                }
+            }
+            self.queue.metrics.publish_retries.add(again.len() as u64);
+            let waits = !again.is_empty();
+            self.jobs = again;
+            if needs_library && waits {
+                *library = Library::load(commands).await?;
+                is_new_library = true;
+            } else if waits {
+                sleep(RETRY_PAUSE).await;
             }
         }
-        other => Err(PublishError::OutcomeUnknown(format!("Redis answered {other:?}"))),
+        Ok(())
+    }
+
+    async fn exchange(
+        &mut self,
+        commands: &mut MultiplexedConnection,
+        library: &Library,
+    ) -> Result<Vec<Value>, Fault> {
+        let mut pipeline = Pipeline::with_capacity(self.jobs.len());
+        pipeline.ignore_errors();
+        let mut sent = Vec::with_capacity(self.jobs.len());
+        for job in self.jobs.drain(..) {
+            match job.command(library) {
+                Ok(command) => {
+                    pipeline.add_command(command);
+                    sent.push(job);
+                }
+                Err(fault) => self.queue.metrics.settle(job, Err(refusal(&fault))),
+            }
+        }
+        self.jobs = sent;
+        if self.jobs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let answers = pipeline.query_async(commands).await.map_err(Fault::from)?;
+        self.queue.metrics.publish_batches.add(1);
+        Ok(answers)
+    }
+}
+
+impl Job {
+    fn has_key(&self) -> bool {
+        matches!(self.form, Form::Placed { once: Some(_), .. })
+    }
+
+    fn command(&self, library: &Library) -> Result<Cmd, Fault> {
+        let Form::Placed { fields, history, once } = &self.form else {
+            let mut command = redis::cmd("PUBLISH");
+            command.arg(&self.channel).arg(&self.payload[..]);
+            return Ok(command);
+        };
+        let mut command = library.call(Work::Publish)?;
+        match once {
+            Some(once) => command.arg(2).arg(&self.channel).arg(once),
+            None => command.arg(1).arg(&self.channel),
+        };
+        command.arg(&self.payload[..]);
+        match history {
+            Some(History { messages, seconds, keep_seconds }) => {
+                command.arg("messages").arg(messages).arg("seconds").arg(seconds);
+                command.arg("keep").arg(keep_seconds);
+            }
+            None => {
+                command.arg("messages").arg(0);
+            }
+        }
+        command.arg("fields").arg(&fields[..]);
+        Ok(command)
+    }
+}
+
+impl BrokerMetrics {
+    fn settle(&self, job: Job, outcome: Result<Published, PublishError>) {
+        let counted = match &outcome {
+            Ok(_) => Outcome::Published,
+            Err(PublishError::OutcomeUnknown(_)) => Outcome::Unknown,
+            Err(_) => Outcome::Refused,
+        };
+        self.published.of(counted).add(1);
+        // A publisher that went away needs no answer.
+        let _ = job.outcome.send(outcome);
+    }
+}
+
+fn outcome_of(answer: Value) -> Result<Published, Fault> {
+    let receivers = |count: i64| u64::try_from(count).unwrap_or(0);
+    let malformed = |what: &Value| {
+        Fault::new(FaultKind::Protocol, format!("Redis answered {what:?} to a publish"))
+    };
+    match answer {
+        Value::Int(count) => Ok(Published { id: None, receivers: receivers(count) }),
+        Value::ServerError(error) => Err(Fault::said(&error)),
+        Value::Array(parts) => match &parts[..] {
+            [Value::BulkString(id), Value::Int(count)] => {
+                let text = String::from_utf8_lossy(id);
+                let id = match &*text {
+                    "" => None,
+                    id => Some(id.parse::<MessageId>().map_err(|_| malformed(&parts[0]))?),
+                };
+                Ok(Published { id, receivers: receivers(*count) })
+            }
+            _ => Err(malformed(&Value::Array(parts))),
+        },
+        other => Err(malformed(&other)),
+    }
+}
+
+fn refusal(fault: &Fault) -> PublishError {
+    let text = fault.to_string();
+    match fault.kind {
+        _ if text.starts_with(KEY_USED) => PublishError::KeyUsed,
+        // It was executed, whatever it did.
+        FaultKind::Protocol => PublishError::OutcomeUnknown(text),
+        kind if kind.passes() => PublishError::Unavailable(text),
+        _ => PublishError::Refused(text),
     }
 }
 
 fn ended() -> PublishError {
     PublishError::Unavailable("the node stops".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_receivers_and_ids() {
+        let bulk = |text: &str| Value::BulkString(text.as_bytes().to_vec());
+        let id = MessageId { epoch: 1, offset: 2 };
+        for (answer, expected) in [
+            (Value::Int(3), Published { id: None, receivers: 3 }),
+            (
+                Value::Array(vec![bulk(&id.to_string()), Value::Int(1)]),
+                Published { id: Some(id), receivers: 1 },
+            ),
+            (Value::Array(vec![bulk(""), Value::Int(0)]), Published { id: None, receivers: 0 }),
+        ] {
+            assert_eq!(outcome_of(answer).unwrap(), expected);
+        }
+        for answer in
+            [Value::Nil, Value::Array(vec![]), Value::Array(vec![bulk("x"), Value::Int(0)])]
+        {
+            let fault = outcome_of(answer).unwrap_err();
+            assert!(matches!(refusal(&fault), PublishError::OutcomeUnknown(_)));
+        }
+    }
 }

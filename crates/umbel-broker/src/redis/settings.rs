@@ -22,6 +22,10 @@ pub struct RedisSettings {
     pub message_bytes: usize,
     /// How long a topic stays subscribed after its last session left.
     pub linger: Duration,
+    /// How often it is asked where quiet topics with history stand.
+    pub check_every: Duration,
+    /// How much history stays at hand, in bytes.
+    pub history_bytes: usize,
     /// From when the node's own clock counts: what [`umbel_protocol::Delivery::received`] is
     /// measured from.
     pub started: Instant,

@@ -1,5 +1,6 @@
 //! What clients of the JSON dialect ask for.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::Deserialize;
@@ -7,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::ErrorCode;
 use crate::fields::{self, Text, present};
-use crate::{EventName, Payload, PayloadKind, Topic};
+use crate::{After, EventName, IdempotencyKey, Payload, PayloadKind, Topic};
 
 /// One command with the id that its replies carry.
 #[derive(Debug, PartialEq, Eq)]
@@ -25,8 +26,8 @@ pub struct RequestId<'a>(&'a str);
 /// A command of the JSON dialect.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Subscribe to these topics: at least one, none twice.
-    Subscribe(Vec<Topic>),
+    /// Subscribe to these topics, each from where its client wants it: at least one, none twice.
+    Subscribe(Vec<(Topic, Option<After>)>),
     /// Give one topic up.
     Unsubscribe(Topic),
     /// Publish one message.
@@ -46,6 +47,8 @@ pub struct Publish {
     pub event: Option<EventName>,
     /// Whether the session shall hear its own message; true unless it said otherwise.
     pub echo: bool,
+    /// What the message is to be recognised by if it is sent again.
+    pub key: Option<IdempotencyKey>,
 }
 
 /// Why a request was refused.
@@ -166,19 +169,16 @@ fn subscribe(raw: Raw<'_>) -> Result<Command, Refusal> {
         (Some(_), Some(_)) => return Err(bad_request("both `topic` and `topics` are given")),
         (None, None) => return Err(bad_request("`topic` is missing")),
     };
-    if topics.iter().any(|each| each.after.is_some()) {
-        return Err((
-            ErrorCode::NoHistory,
-            "`after` needs history, which this node doesn't keep".to_owned(),
-        ));
-    }
-    let mut named: Vec<Topic> = Vec::with_capacity(topics.len());
+    let mut named: Vec<(Topic, Option<After>)> = Vec::with_capacity(topics.len());
+    let mut seen = HashSet::with_capacity(topics.len());
     for each in &topics {
         let topic = checked_topic(&each.topic)?;
-        if named.contains(&topic) {
+        if !seen.insert(topic.clone()) {
             return Err((ErrorCode::AlreadySubscribed, format!("topic `{topic}` is named twice")));
         }
-        named.push(topic);
+        let after = each.after.as_deref().map(After::parse).transpose();
+        let after = after.map_err(|error| bad_request(format!("`after` of `{topic}`: {error}")))?;
+        named.push((topic, after));
     }
     if named.is_empty() {
         return Err(bad_request("`topics` is empty"));
@@ -187,9 +187,7 @@ fn subscribe(raw: Raw<'_>) -> Result<Command, Refusal> {
 }
 
 fn publish(raw: Raw<'_>) -> Result<Publish, Refusal> {
-    if raw.key.is_some() {
-        return Err(bad_request("`key` (idempotent publish) is not implemented by this node"));
-    }
+    let key = raw.key.as_deref().map(IdempotencyKey::new).transpose();
     Ok(Publish {
         topic: required_topic(raw.topic.as_deref())?,
         payload: fields::payload(raw.data, raw.text, raw.base64).map_err(bad_request)?,
@@ -200,6 +198,7 @@ fn publish(raw: Raw<'_>) -> Result<Publish, Refusal> {
             None => None,
         },
         echo: raw.echo.unwrap_or(true),
+        key: key.map_err(|error| bad_request(format!("`key`: {error}")))?,
     })
 }
 
@@ -253,6 +252,7 @@ impl std::error::Error for RequestError<'_> {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Position;
     use proptest::prelude::*;
 
     fn one(line: &str) -> Result<Request<'_>, RequestError<'_>> {
@@ -289,23 +289,35 @@ mod tests {
         assert_eq!(command(r#"{"op":"ping"}"#), Command::Ping);
         assert_eq!(
             command(r#"{"op":"subscribe","topic":"a"}"#),
-            Command::Subscribe(vec![topic("a")])
+            Command::Subscribe(vec![(topic("a"), None)])
         );
         assert_eq!(
             command(r#"{"op":"subscribe","topics":[{"topic":"a"},{"topic":"b"}]}"#),
-            Command::Subscribe(vec![topic("a"), topic("b")]),
+            Command::Subscribe(vec![(topic("a"), None), (topic("b"), None)]),
+        );
+        assert_eq!(
+            command(
+                r#"{"op":"subscribe","topics":[{"topic":"a","after":"latest:3"},{"topic":"b","after":"0"}]}"#
+            ),
+            Command::Subscribe(vec![
+                (topic("a"), Some(After::Latest(3))),
+                (topic("b"), Some(After::Position(Position::START))),
+            ]),
         );
         assert_eq!(
             command(r#"{"op":"unsubscribe","topic":"a"}"#),
             Command::Unsubscribe(topic("a"))
         );
         assert_eq!(
-            command(r#"{"op":"publish","topic":"a","data":{"x": 1},"event":"typed","echo":false}"#),
+            command(
+                r#"{"op":"publish","topic":"a","data":{"x": 1},"event":"typed","echo":false,"key":"k"}"#
+            ),
             Command::Publish(Publish {
                 topic: topic("a"),
                 payload: Payload::new(PayloadKind::Json, r#"{"x": 1}"#.into()).unwrap(),
                 event: Some(EventName::new("typed").unwrap()),
                 echo: false,
+                key: Some(IdempotencyKey::new("k").unwrap()),
             }),
         );
     }
@@ -353,7 +365,7 @@ mod tests {
 
     #[test]
     fn what_can_be_answered_is_answered_with_its_id() {
-        use ErrorCode::{AlreadySubscribed, BadRequest, BadTopic, NoHistory, UnknownOp};
+        use ErrorCode::{AlreadySubscribed, BadRequest, BadTopic, UnknownOp};
         refuses(r#"{"id":1}"#, Some("1"), BadRequest, "`op` is missing");
         refuses(r#"{"id":1,"op":"fly"}"#, Some("1"), UnknownOp, "unknown op `fly`");
         refuses(r#"{"id":1,"op":"subscribe"}"#, Some("1"), BadRequest, "`topic` is missing");
@@ -382,10 +394,10 @@ mod tests {
             "topic name has an empty segment at byte 2",
         );
         refuses(
-            r#"{"id":1,"op":"subscribe","topic":"a","after":"latest:1"}"#,
+            r#"{"id":1,"op":"subscribe","topic":"a","after":"latest:x"}"#,
             Some("1"),
-            NoHistory,
-            "`after` needs history, which this node doesn't keep",
+            BadRequest,
+            "`after` of `a`: latest: takes a number from 0 to 4294967295",
         );
         refuses(
             r#"{"id":1,"op":"publish","topic":"a"}"#,
@@ -400,10 +412,10 @@ mod tests {
             "more than one of `data`, `text`, `base64` is given",
         );
         refuses(
-            r#"{"id":1,"op":"publish","topic":"a","text":"","key":"k"}"#,
+            r#"{"id":1,"op":"publish","topic":"a","text":"","key":""}"#,
             Some("1"),
             BadRequest,
-            "`key` (idempotent publish) is not implemented by this node",
+            "`key`: idempotency key is 0 bytes, 1 to 255 are allowed",
         );
         refuses(
             r#"{"id":1,"op":"publish","topic":"a","text":"","event":"a\nb"}"#,

@@ -2,7 +2,7 @@
 
 use super::{RequestId, write_string};
 use crate::websocket::write_text_frame;
-use crate::{MessageId, SessionId, Topic};
+use crate::{MessageId, Position, SessionId, Topic};
 
 /// What went wrong, as a closed set that programs can decide on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -61,7 +61,14 @@ pub enum Reply<'a> {
         heartbeat_seconds: u64,
     },
     /// The topic is held from now on.
-    Subscribed(&'a Topic),
+    Subscribed {
+        /// Which one.
+        topic: &'a Topic,
+        /// The id before the first message that follows; only topics with history have one.
+        position: Option<Position>,
+        /// Whether nothing is missing after what the request named; `None` if it named nothing.
+        recovered: Option<bool>,
+    },
     /// The topic isn't held any more; no message of it follows.
     Unsubscribed(&'a Topic),
     /// The broker has the message.
@@ -99,7 +106,15 @@ impl Reply<'_> {
                     r#""op":"welcome","session":"{session}","heartbeat_seconds":{heartbeat_seconds}"#
                 )
             }
-            Self::Subscribed(topic) => format!(r#""op":"subscribed","topic":"{topic}""#),
+            Self::Subscribed { topic, position, recovered } => {
+                let position = position.map(|position| format!(r#","position":"{position}""#));
+                let recovered = recovered.map(|recovered| format!(r#","recovered":{recovered}"#));
+                format!(
+                    r#""op":"subscribed","topic":"{topic}"{}{}"#,
+                    position.unwrap_or_default(),
+                    recovered.unwrap_or_default(),
+                )
+            }
             Self::Unsubscribed(topic) => format!(r#""op":"unsubscribed","topic":"{topic}""#),
             Self::Published(Some(id)) => format!(r#""op":"published","message_id":"{id}""#),
             Self::Published(None) => r#""op":"published","message_id":null"#.to_owned(),
@@ -140,7 +155,18 @@ mod tests {
                 Reply::Welcome { session: SessionId(0xab), heartbeat_seconds: 25 },
                 r#"{"op":"welcome","session":"00000000000000ab","heartbeat_seconds":25}"#,
             ),
-            (Reply::Subscribed(&topic), r#"{"op":"subscribed","topic":"chat.42"}"#),
+            (
+                Reply::Subscribed { topic: &topic, position: None, recovered: None },
+                r#"{"op":"subscribed","topic":"chat.42"}"#,
+            ),
+            (
+                Reply::Subscribed {
+                    topic: &topic,
+                    position: Some(Position::START),
+                    recovered: Some(false),
+                },
+                r#"{"op":"subscribed","topic":"chat.42","position":"0","recovered":false}"#,
+            ),
             (Reply::Unsubscribed(&topic), r#"{"op":"unsubscribed","topic":"chat.42"}"#),
             (Reply::Published(None), r#"{"op":"published","message_id":null}"#),
             (

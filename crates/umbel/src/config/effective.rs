@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use umbel_broker::History;
 use umbel_protocol::TopicPattern;
 
 use super::mask::masked;
@@ -89,6 +90,15 @@ impl Settings {
         let kind = rule.kind.map(|kind| ("kind", kind.as_str()));
         for (key, word) in words.into_iter().chain(kind) {
             text.extend([key, " = \"", word, "\"\n"]);
+        }
+        if let Some(History { messages, seconds, keep_seconds }) = rule.history {
+            writeln!(text, "history = {{ messages = {messages}, seconds = {seconds} }}")
+                .and_then(|()| writeln!(text, "keep_seconds = {keep_seconds}"))
+                .expect("a string takes all text");
+        }
+        if let Some(latest) = rule.on_subscribe {
+            writeln!(text, "on_subscribe = {{ latest = {latest} }}")
+                .expect("a string takes all text");
         }
     }
 }

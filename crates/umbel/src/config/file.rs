@@ -1,5 +1,6 @@
 //! The TOML file: every value with its line.
 
+mod history;
 mod route;
 mod routes;
 
@@ -114,7 +115,16 @@ impl Reader<'_> {
     }
 
     fn topic_rule(&mut self, span: &Range<usize>, table: &DeTable<'_>) -> Option<TopicRule> {
-        const KEYS: [&str; 5] = ["match", "subscribe", "publish", "kind", "on_slow"];
+        const KEYS: [&str; 8] = [
+            "match",
+            "subscribe",
+            "publish",
+            "kind",
+            "on_slow",
+            "history",
+            "keep_seconds",
+            "on_subscribe",
+        ];
         let Some(value) = table.get("match") else {
             self.mistake(span, "`match` is missing: which topics is the rule for?".to_owned());
             return None;
@@ -123,7 +133,8 @@ impl Reader<'_> {
         let mut rule = TopicRule::closed(pattern);
         for (key, value) in table {
             let read = match key.get_ref().as_ref() {
-                "match" => Ok(()),
+                // Looked at before, or together.
+                "match" | "history" | "keep_seconds" | "on_subscribe" => Ok(()),
                 "subscribe" => access(value).map(|access| rule.subscribe = access),
                 "publish" => access(value).map(|access| rule.publish = access),
                 "kind" => kind(value).map(|kind| rule.kind = Some(kind)),
@@ -134,6 +145,7 @@ impl Reader<'_> {
                 self.mistake(&key.span(), format!("topics.{}: {fault}", key.get_ref()));
             }
         }
+        self.history(table, &mut rule);
         Some(rule)
     }
 

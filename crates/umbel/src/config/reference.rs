@@ -35,6 +35,9 @@ const TOPICS: &str = "
 # publish   = \"nobody\"       # the same words
 # kind      = \"json\"         # text | json | binary: all payloads are; absent: what publishers say
 # on_slow   = \"disconnect\"   # disconnect | drop (oldest first, told) | latest (only the newest value)
+# history   = { messages = 100, seconds = 300 }   # what is kept, so that nothing is lost; absent: live only
+# keep_seconds = 86400         # how long the position of a quiet topic lives
+# on_subscribe = { latest = 1 }   # what a new subscriber without a cursor gets at once; absent: nothing
 ";
 
 const ROUTES: &str = "
@@ -45,7 +48,7 @@ const ROUTES: &str = "
 #
 # [[routes]]
 # path       = \"/game/{game}\"             # a parameter is a whole segment
-# transports = [\"websocket\", \"sse\"]     # absent: both
+# transports = [\"websocket\", \"sse\"]     # absent: both; \"poll\" reads history (?after=, ?limit=, ?wait=)
 # topics     = [\"game.{game}.state\", \"ticks.{query.rate}\", \"metrics.{query.metrics[]}\"]
 # query.metrics = { max = 50, empty = \"refuse\" }   # a list, split at commas; empty: refuse | wait (without)
 # publish_to = \"game.{game}.actions\"      # where a WebSocket's frames go; absent: they close it with 4403
@@ -53,6 +56,7 @@ const ROUTES: &str = "
 # envelope   = true                        # false: backends that subscribe at the broker get the bare payload
 # stamp      = { id = \"{message.id}\", by = \"{session.id}\", at = \"{message.time}\", room = \"{game}\" }
 #                                          # set in what sessions publish, which must then be JSON objects
+# initial    = \"latest:1\"                 # what a session without a cursor gets at once, of topics with history
 # event      = \"state\"                    # the SSE event of messages that have no name
 # hello      = { event = \"connected\", data = \"welcome\" }   # the first event, or text frame, of a session
 ";

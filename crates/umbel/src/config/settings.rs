@@ -49,6 +49,10 @@ pub struct BrokerSettings {
     pub prefix: String,
     /// How long a topic stays subscribed at Redis after its last session left.
     pub linger_seconds: u32,
+    /// How often the positions of quiet topics are compared with Redis'.
+    pub check_seconds: u32,
+    /// What history may take in the node's memory, in bytes.
+    pub history_bytes: usize,
     /// Whether the node counts as ready also while the broker can't be used.
     pub ready_without: bool,
 }
@@ -144,6 +148,25 @@ pub(super) const SETTINGS: &[Setting] = &[
         },
     },
     Setting {
+        path: "broker.check_seconds",
+        default: "10",
+        meaning: "how often a node asks Redis where quiet topics with history stand, and repairs what it missed",
+        apply: |settings, value| {
+            seconds(value, 1..=3600).map(|set| settings.broker.check_seconds = set)
+        },
+    },
+    Setting {
+        path: "broker.history_mib",
+        default: "64",
+        meaning: "MiB of memory for history: with memory: all that is kept, with Redis recent messages that need not be read again",
+        apply: |settings, value| {
+            let mib = value.count(&(1..=1_048_576))?;
+            let mib = usize::try_from(mib).expect("the range fits");
+            settings.broker.history_bytes = mib << 20;
+            Ok(())
+        },
+    },
+    Setting {
         path: "broker.ready_without",
         default: "false",
         meaning: "whether /readyz says ready while Redis can't be used: sessions stay either way, but are told nothing new",
@@ -225,6 +248,8 @@ impl Default for Settings {
                 url: BrokerUrl::Memory,
                 prefix: "umbel:".to_owned(),
                 linger_seconds: 2,
+                check_seconds: 10,
+                history_bytes: 64 << 20,
                 ready_without: false,
             },
             node: NodeSettings { workers: 0, heartbeat_seconds: 25 },

@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 
+use umbel_broker::History;
 use umbel_hub::OnSlow;
 use umbel_protocol::{Payload, PayloadError, PayloadKind, Topic, TopicPattern};
 
@@ -27,6 +28,10 @@ pub struct TopicRule {
     pub kind: Option<PayloadKind>,
     /// What becomes of slow consumers.
     pub on_slow: OnSlow,
+    /// What is kept of the messages; `None`: nothing.
+    pub history: Option<History>,
+    /// How many of the newest messages a new subscriber without a cursor gets at once.
+    pub on_subscribe: Option<u32>,
 }
 
 /// All rules. Without any, anyone may do anything.
@@ -96,6 +101,8 @@ impl TopicRule {
             publish: Access::Nobody,
             kind: None,
             on_slow: OnSlow::Disconnect,
+            history: None,
+            on_subscribe: None,
         }
     }
 

@@ -36,11 +36,6 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, detail)
     }
 
-    /// The feature is part of the protocol, but not of this node.
-    pub(crate) fn not_implemented(feature: &str) -> Self {
-        Self::new(StatusCode::NOT_IMPLEMENTED, format!("{feature} is not implemented by this node"))
-    }
-
     pub(crate) fn method_not_allowed(allowed: &'static str) -> Self {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("this resource takes {allowed}"))
             .with(ALLOW, HeaderValue::from_static(allowed))
@@ -64,6 +59,7 @@ impl Problem {
             PublishError::Behind | PublishError::Unavailable(_) => Self::unavailable(detail),
             PublishError::Refused(_) => Self::new(StatusCode::BAD_GATEWAY, detail),
             PublishError::OutcomeUnknown(_) => Self::new(StatusCode::GATEWAY_TIMEOUT, detail),
+            PublishError::KeyUsed => Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail),
         }
     }
 

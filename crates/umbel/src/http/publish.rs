@@ -7,10 +7,10 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Response, StatusCode, Version};
-use umbel_broker::{PublishError, Published};
+use umbel_broker::{History, Publish, PublishError, Published};
 use umbel_protocol::publish::{self, BodyError, Form, Item, Refused};
 use umbel_protocol::{
-    Delivery, EventName, Message, MessageId, Payload, PayloadKind, SessionId, Topic,
+    Delivery, EventName, IdempotencyKey, Message, MessageId, Payload, PayloadKind, SessionId, Topic,
 };
 
 use super::connection::{LINGER, LINGER_BYTES};
@@ -50,9 +50,6 @@ pub(super) async fn many(mut exchange: Exchange) -> Answer {
 impl Exchange {
     async fn publish_one(&mut self, names: &str) -> Result<Answer, Problem> {
         let headers = self.request.headers();
-        if headers.contains_key("idempotency-key") {
-            return Err(Problem::not_implemented("`Idempotency-Key` (idempotent publish)"));
-        }
         let topics = path_topics(names)?;
         let [topic] = <[Topic; 1]>::try_from(topics).map_err(|topics| {
             Problem::bad_request(format!(
@@ -62,6 +59,7 @@ impl Exchange {
         })?;
         let event = event_name(headers)?;
         let origin = origin(headers)?;
+        let key = idempotency_key(headers)?;
         let declared = declared_kind(headers.get(CONTENT_TYPE))?;
         let worker = self.worker.clone();
         let rule = worker
@@ -71,7 +69,8 @@ impl Exchange {
         let body = self.body(worker.limits.payload_bytes).await?;
         let payload = payload(declared, body, rule)?;
         let message = Worker::message(topic.clone(), payload, event, origin);
-        let published = match worker.publish_http(vec![message]).await.pop() {
+        let publish = worker.to_publish(message, rule.history, key);
+        let published = match worker.publish_http(vec![publish]).await.pop() {
             Some(published) => published.map_err(|error| Problem::not_published(&error))?,
             None => unreachable!("the broker gives a result for each message"),
         };
@@ -83,7 +82,8 @@ impl Exchange {
 
     async fn publish_many(&mut self) -> Result<Answer, Problem> {
         if self.request.headers().contains_key("idempotency-key") {
-            return Err(Problem::not_implemented("`Idempotency-Key` (idempotent publish)"));
+            let text = "Idempotency-Key: a key belongs to one message, give each a `key`";
+            return Err(Problem::bad_request(text));
         }
         let lines = is_ndjson(self.request.headers().get(CONTENT_TYPE));
         let worker = self.worker.clone();
@@ -174,9 +174,9 @@ impl Worker {
                 Ok(item) => self.check_item(item).await,
                 Err(refused) => Err(refused),
             };
-            checked.push(message.map(|message| {
-                let topic = message.topic.clone();
-                messages.push(message);
+            checked.push(message.map(|publish| {
+                let topic = publish.delivery.message.topic.clone();
+                messages.push(publish);
                 topic
             }));
         }
@@ -193,8 +193,8 @@ impl Worker {
         checked.into_iter().map(|topic| topic.and_then(&mut result)).collect()
     }
 
-    async fn check_item(&self, item: Item) -> Result<Message, Refused> {
-        let Item { topic, payload, event } = item;
+    async fn check_item(&self, item: Item) -> Result<Publish, Refused> {
+        let Item { topic, payload, event, key } = item;
         let refused =
             |status, error: String| Refused { topic: Some(topic.to_string()), status, error };
         let (bytes, limit) = (payload.bytes().len(), self.limits.payload_bytes);
@@ -209,7 +209,8 @@ impl Worker {
             Err(forbidden) => return Err(refused(403, forbidden.to_string())),
         };
         let payload = rule.fit(payload).map_err(|error| refused(400, error.to_string()))?;
-        Ok(Worker::message(topic, payload, event, None))
+        let history = rule.history;
+        Ok(self.to_publish(Worker::message(topic, payload, event, None), history, key))
     }
 
     fn message(
@@ -221,10 +222,18 @@ impl Worker {
         Message { topic, payload, event, published: Clock::wall(), origin, id: None }
     }
 
-    async fn publish_http(&self, messages: Vec<Message>) -> Vec<Result<Published, PublishError>> {
+    fn to_publish(
+        &self,
+        message: Message,
+        history: Option<History>,
+        key: Option<IdempotencyKey>,
+    ) -> Publish {
         let received = self.clock.micros();
-        let delivery = |message| Delivery { message, received, bare: false };
-        let results = self.broker.publish_all(messages.into_iter().map(delivery).collect()).await;
+        Publish { delivery: Delivery { message, received, bare: false, life: 0 }, history, key }
+    }
+
+    async fn publish_http(&self, messages: Vec<Publish>) -> Vec<Result<Published, PublishError>> {
+        let results = self.broker.publish_all(messages).await;
         let published = results.iter().filter(|result| result.is_ok()).count();
         self.metrics.messages_in.of(Source::Http).add(published as u64);
         results
@@ -240,6 +249,17 @@ fn event_name(headers: &HeaderMap) -> Result<Option<EventName>, Problem> {
     let event = EventName::new(name)
         .map_err(|error| Problem::bad_request(format!("Umbel-Event: {error}")))?;
     Ok(Some(event))
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
+    let Some(value) = headers.get("idempotency-key") else {
+        return Ok(None);
+    };
+    let text = std::str::from_utf8(value.as_bytes())
+        .map_err(|_| Problem::bad_request("Idempotency-Key is not UTF-8"))?;
+    let key = IdempotencyKey::new(text)
+        .map_err(|error| Problem::bad_request(format!("Idempotency-Key: {error}")))?;
+    Ok(Some(key))
 }
 
 fn origin(headers: &HeaderMap) -> Result<Option<SessionId>, Problem> {

@@ -1,8 +1,12 @@
 //! Options in the query of a URL.
 
-use umbel_protocol::Topic;
+use umbel_protocol::history::MAX_MESSAGES;
+use umbel_protocol::{Cursor, Topic};
 
 use super::Problem;
+
+/// The longest that a poll may wait, in seconds.
+const MAX_WAIT_SECONDS: u64 = 60;
 
 /// What a subscription's query says. Names that nobody knows are left alone: applications put
 /// their own into URLs.
@@ -14,8 +18,60 @@ pub(super) struct Query {
     pub(super) no_echo: bool,
     /// `gap=close`: rather be closed than miss a message unknowingly.
     pub(super) close_on_gap: bool,
-    /// The first of the names that ask for history.
-    pub(super) history: Option<&'static str>,
+    /// What is asked of history.
+    pub(super) history: HistoryQuery,
+}
+
+/// What a query asks of history.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct HistoryQuery {
+    /// `after`: from where on.
+    pub(super) after: Option<Cursor>,
+    /// `limit`: how many messages at most.
+    pub(super) limit: Option<usize>,
+    /// `wait`: how many seconds to wait for the first one.
+    pub(super) wait_seconds: Option<u64>,
+}
+
+impl HistoryQuery {
+    /// Reads what a query says of history, and nothing else.
+    pub(super) fn parse(query: Option<&str>) -> Result<Self, Problem> {
+        let mut read = Self::default();
+        for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+            read.take(&name, &value)?;
+        }
+        Ok(read)
+    }
+
+    /// Whether nothing is asked.
+    pub(super) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn take(&mut self, name: &str, value: &str) -> Result<(), Problem> {
+        match name {
+            "after" => {
+                let cursor = Cursor::parse(value);
+                let cursor = cursor.map_err(|e| Problem::bad_request(format!("`after`: {e}")))?;
+                self.after = Some(cursor);
+            }
+            "limit" => {
+                let limit = number(name, value, 1..=MAX_MESSAGES as u64)?;
+                self.limit = Some(usize::try_from(limit).expect("the range fits"));
+            }
+            "wait" => self.wait_seconds = Some(number(name, value, 0..=MAX_WAIT_SECONDS)?),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn number(name: &str, value: &str, range: std::ops::RangeInclusive<u64>) -> Result<u64, Problem> {
+    let number = value.parse().ok().filter(|number| range.contains(number));
+    number.ok_or_else(|| {
+        let (least, most) = (range.start(), range.end());
+        Problem::bad_request(format!("`{name}` must be a whole number from {least} to {most}"))
+    })
 }
 
 impl Query {
@@ -37,10 +93,7 @@ impl Query {
             }
             "echo" => self.no_echo = !word(name, value, "true", "false")?,
             "gap" => self.close_on_gap = word(name, value, "close", "ignore")?,
-            "after" => self.history = Some("`after` (resuming from history)"),
-            "limit" => self.history = Some("`limit` (reading history)"),
-            "wait" => self.history = Some("`wait` (long-poll)"),
-            _ => {}
+            _ => self.history.take(name, value)?,
         }
         Ok(())
     }
@@ -67,6 +120,11 @@ mod tests {
         assert!(query.no_echo && query.close_on_gap);
         assert_eq!(Query::parse(None).unwrap(), Query::default());
         assert!(Query::parse(Some("echo=no")).is_err());
-        assert!(Query::parse(Some("after=x")).unwrap().history.unwrap().contains("`after`"));
+        let history = Query::parse(Some("after=latest:2&limit=7&wait=60")).unwrap().history;
+        assert_eq!(history.after, Some(Cursor::parse("latest:2").unwrap()));
+        assert_eq!((history.limit, history.wait_seconds), (Some(7), Some(60)));
+        for bad in ["after=x", "after=", "limit=0", "limit=1001", "limit=x", "wait=61", "wait=-1"] {
+            assert!(Query::parse(Some(bad)).is_err(), "{bad}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 use hyper::{Method, Request};
 use umbel_protocol::Dialect;
 
+use super::query::HistoryQuery;
 use super::service::Exchange;
 use super::subscribe::{Wish, accepts};
 use super::{Answer, Problem, page, websocket};
@@ -14,7 +15,6 @@ use crate::session::{CloseReason, Role};
 enum Wanted {
     Page,
     Stream(Transport),
-    History,
     Nothing,
 }
 
@@ -25,7 +25,7 @@ pub(super) async fn answer(exchange: Exchange, path: &str) -> Result<Answer, Pro
     let transport = match wanted {
         Wanted::Page => return Ok(page::answer(&exchange.request)),
         Wanted::Stream(transport) => transport,
-        Wanted::History | Wanted::Nothing => Transport::Sse,
+        Wanted::Nothing => Transport::Sse,
     };
     let request = RequestPath::decode(path).map_err(|e| Problem::bad_request(e.to_string()))?;
     let worker = exchange.worker.clone();
@@ -36,15 +36,19 @@ pub(super) async fn answer(exchange: Exchange, path: &str) -> Result<Answer, Pro
         }
         (Found::Nothing, _) => Err(Problem::not_found(format!("there is nothing at {path}"))),
         (_, Wanted::Nothing) => Err(Problem::method_not_allowed("GET")),
-        (Found::Route(_), Wanted::History) => {
-            Err(Problem::not_implemented("reading a URL as JSON (history and long-poll)"))
-        }
         (Found::Route(route), _) => exchange.follow(route, &request, transport).await,
         (Found::OtherTransport(route), Wanted::Stream(Transport::WebSocket)) => {
             Err(Problem::bad_request(format!("{} is an event stream, no WebSocket", route.path)))
         }
-        (Found::OtherTransport(route), _) => {
+        (Found::OtherTransport(route), Wanted::Stream(Transport::Poll)) => {
+            Err(Problem::bad_request(format!("{} is a stream, no JSON document", route.path)))
+        }
+        (Found::OtherTransport(route), _) if route.transports.websocket => {
             Err(Problem::upgrade_required(format!("{} is a WebSocket", route.path)))
+        }
+        (Found::OtherTransport(route), _) => {
+            let text = format!("{} is history as JSON: Accept: application/json", route.path);
+            Err(Problem::bad_request(text))
         }
     }
 }
@@ -56,7 +60,7 @@ fn wanted<B>(request: &Request<B>, is_root: bool) -> Wanted {
         Method::GET if websocket::is_upgrade(request) => Wanted::Stream(Transport::WebSocket),
         Method::GET if accepts(request, "text/event-stream") => Wanted::Stream(Transport::Sse),
         Method::GET | Method::HEAD if is_root => Wanted::Page,
-        Method::GET if accepts(request, "application/json") => Wanted::History,
+        Method::GET if accepts(request, "application/json") => Wanted::Stream(Transport::Poll),
         Method::GET => Wanted::Stream(Transport::Sse),
         _ => Wanted::Nothing,
     }
@@ -70,11 +74,6 @@ impl Exchange {
         request: &RequestPath<'_>,
         transport: Transport,
     ) -> Result<Answer, Problem> {
-        let last_event_id = self.request.headers().get("last-event-id");
-        if transport == Transport::Sse && last_event_id.is_some_and(|id| !id.is_empty()) {
-            let feature = "`Last-Event-ID` (resuming from history)";
-            return Err(Problem::not_implemented(feature));
-        }
         let query = self.request.uri().query().unwrap_or_default();
         let settled = route.settle(request, query).map_err(|refusal| refusal.to_string());
         let checked = settled.and_then(|settled| {
@@ -93,12 +92,19 @@ impl Exchange {
                 (Role::Plain { publish: settled.publish, close_on_gap: false }, Dialect::Plain)
             }
             Transport::Sse => (Role::Sse, Dialect::Sse),
+            Transport::Poll => {
+                // The node's own options: a poll has no other way to say where it goes on.
+                let asked = HistoryQuery::parse(self.request.uri().query())?;
+                return self.poll(settled.topics, asked).await;
+            }
         };
         self.open(Wish {
             role,
             topics: settled.topics,
             default_event: route.event.clone(),
             hello: route.hello(dialect),
+            after: None,
+            initial: route.initial,
         })
         .await
     }

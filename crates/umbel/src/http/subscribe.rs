@@ -3,15 +3,15 @@
 use hyper::body::Body as _;
 use hyper::header::{ACCEPT, HeaderValue, ORIGIN};
 use hyper::{Request, Version};
-use umbel_hub::OnSlow;
 use umbel_protocol::json::{self, Reply};
-use umbel_protocol::{Dialect, EventName, SessionId, Topic, sse, topics_in_path};
+use umbel_protocol::{After, Cursor, Dialect, EventName, SessionId, Topic, sse, topics_in_path};
 
+use super::place::{Place, composite};
 use super::query::Query;
 use super::service::Exchange;
 use super::{Answer, Problem, cors, event_stream, http2, websocket};
 use crate::authorise::{Action, Forbidden, Principal};
-use crate::session::{CloseReason, Opening, PublishTarget, Role, open_stream};
+use crate::session::{CloseReason, From, Granted, Opening, PublishTarget, Role, open_stream};
 
 /// The subprotocol that a client may offer for the plain dialect.
 const PLAIN_SUBPROTOCOL: &str = "umbel.v1.plain";
@@ -29,6 +29,10 @@ pub(super) struct Wish {
     pub(super) default_event: Option<EventName>,
     /// What follows the head, in the dialect's own bytes.
     pub(super) hello: Vec<u8>,
+    /// What the URL says of where it goes on.
+    pub(super) after: Option<Cursor>,
+    /// How many of the newest messages it gets without a cursor, whatever the topics' rules say.
+    pub(super) initial: Option<u32>,
 }
 
 /// How the topics shall come.
@@ -43,10 +47,8 @@ pub(super) enum Transport {
 pub(super) async fn topics(exchange: Exchange, names: &str) -> Result<Answer, Problem> {
     let query = Query::parse(exchange.request.uri().query())?;
     let transport = transport(&exchange.request, &query);
-    if let Some(feature) = asks_for_history(&exchange.request, &query, transport) {
-        return Err(Problem::not_implemented(feature));
-    }
     let topics = exchange.named(names, &query)?;
+    let after = query.history.after.clone();
     let role = match transport {
         Transport::WebSocket => Role::Plain {
             // Over several topics it would be unclear where a frame goes.
@@ -58,9 +60,20 @@ pub(super) async fn topics(exchange: Exchange, names: &str) -> Result<Answer, Pr
             }),
             close_on_gap: query.close_on_gap,
         },
-        Transport::Sse | Transport::History => Role::Sse,
+        Transport::Sse => Role::Sse,
+        Transport::History => return exchange.poll(topics, query.history).await,
     };
-    exchange.open(Wish::new(role, topics)).await
+    if transport == Transport::WebSocket && !is_plain_cursor(after.as_ref()) {
+        return Err(Problem::bad_request(
+            "`after`: plain frames carry no ids to go on from; take latest:N, or SSE or the JSON dialect",
+        ));
+    }
+    exchange.open(Wish { after, ..Wish::new(role, topics) }).await
+}
+
+/// Whether a plain WebSocket can begin there.
+fn is_plain_cursor(after: Option<&Cursor>) -> bool {
+    matches!(after, None | Some(Cursor::All(After::Latest(_))))
 }
 
 /// Opens a session of the JSON dialect.
@@ -72,7 +85,7 @@ fn transport<B>(request: &Request<B>, query: &Query) -> Transport {
     if websocket::is_upgrade(request) {
         Transport::WebSocket
     } else if accepts(request, "application/json")
-        || (query.history.is_some() && !accepts(request, "text/event-stream"))
+        || (!query.history.is_empty() && !accepts(request, "text/event-stream"))
     {
         Transport::History
     } else {
@@ -86,23 +99,10 @@ pub(super) fn accepts<B>(request: &Request<B>, media_type: &str) -> bool {
     accepted.filter_map(|list| list.to_str().ok()).any(|list| list.contains(media_type))
 }
 
-fn asks_for_history<B>(
-    request: &Request<B>,
-    query: &Query,
-    transport: Transport,
-) -> Option<&'static str> {
-    let last_event_id = request.headers().get("last-event-id").is_some_and(|id| !id.is_empty());
-    match transport {
-        _ if query.history.is_some() => query.history,
-        Transport::History => Some("reading a topic as JSON (history and long-poll)"),
-        Transport::Sse if last_event_id => Some("`Last-Event-ID` (resuming from history)"),
-        Transport::Sse | Transport::WebSocket => None,
-    }
-}
-
 impl Wish {
     fn new(role: Role, topics: Vec<Topic>) -> Self {
-        Self { role, topics, default_event: None, hello: Vec::new() }
+        let hello = Vec::new();
+        Self { role, topics, default_event: None, hello, after: None, initial: None }
     }
 }
 
@@ -137,25 +137,49 @@ impl Exchange {
     /// Agrees on a session. Over HTTP/1 it is left with the connection, and this returns only to
     /// refuse; over HTTP/2 it is the answer's body.
     pub(super) async fn open(mut self, wish: Wish) -> Result<Answer, Problem> {
-        let Wish { role, topics, default_event, hello } = wish;
+        let Wish { role, topics, default_event, hello, after, initial } = wish;
         let id = SessionId(fastrand::u64(..));
         let (dialect, mut greeting) = self.greeting(&role, id)?;
+        let is_told_by_close = dialect != Dialect::Sse && self.is_a_page();
         let mut granted = Vec::with_capacity(topics.len());
         for topic in topics {
-            match self.grant(topic).await {
-                Ok(pair) => granted.push(pair),
-                Err(forbidden) if dialect != Dialect::Sse && self.is_a_page() => {
+            match self.grant(topic, initial).await {
+                Ok(topic) => granted.push(topic),
+                Err(forbidden) if is_told_by_close => {
                     return self.open_to_close(CloseReason::Forbidden, forbidden.to_string()).await;
                 }
                 Err(forbidden) => return Err(Problem::forbidden(forbidden.to_string())),
             }
         }
+        let place = match dialect {
+            Dialect::Sse => Place::of(self.request.headers(), after),
+            // Only EventSource knows the header.
+            Dialect::Plain | Dialect::Json => after.map_or(Place::None, Place::Query),
+        };
+        let settled = place.settle(&mut granted, From::Now).and_then(|()| match dialect {
+            Dialect::Sse => composite(&granted),
+            Dialect::Plain | Dialect::Json => Ok(None),
+        });
+        let composite = match settled {
+            Ok(composite) => composite,
+            Err(refusal) if is_told_by_close => {
+                return self.open_to_close(CloseReason::BadRequest, refusal).await;
+            }
+            Err(refusal) => return Err(Problem::bad_request(refusal)),
+        };
         self.write_first_words(dialect, id, &mut greeting);
-        greeting.extend(hello);
-        let topics = granted;
-        let refusal = None;
-        self.hand_over(Opening { id, dialect, role, topics, default_event, greeting, refusal })
-            .await
+        self.hand_over(Opening {
+            id,
+            dialect,
+            role,
+            topics: granted,
+            composite,
+            default_event,
+            greeting,
+            hello,
+            refusal: None,
+        })
+        .await
     }
 
     /// Lets a page in to be told with a close code why it can't stay: of a refused upgrade it would
@@ -173,8 +197,10 @@ impl Exchange {
             dialect,
             role,
             topics: Vec::new(),
+            composite: None,
             default_event: None,
             greeting,
+            hello: Vec::new(),
             refusal: Some((reason, text)),
         })
         .await
@@ -213,10 +239,26 @@ impl Exchange {
         }
     }
 
-    async fn grant(&self, topic: Topic) -> Result<(Topic, OnSlow), Forbidden> {
+    /// The topic as a session without a cursor gets it.
+    async fn grant(&self, topic: Topic, initial: Option<u32>) -> Result<Granted, Forbidden> {
         let authorised =
             self.worker.door.authorise(&Principal::Anonymous, Action::Subscribe, &topic).await;
-        authorised.map(|rule| (topic, rule.on_slow))
+        authorised.map(|rule| {
+            let latest = initial.or(rule.on_subscribe).filter(|_| rule.history.is_some());
+            let from = latest.map_or(From::Now, |count| From::After(After::Latest(count)));
+            let (on_slow, history) = (rule.on_slow, rule.history);
+            Granted { topic, on_slow, history, from, has_cursor: false }
+        })
+    }
+
+    /// The topics of a request that isn't for a session; one that is forbidden refuses it.
+    pub(super) async fn grant_all(&self, topics: Vec<Topic>) -> Result<Vec<Granted>, Problem> {
+        let mut granted = Vec::with_capacity(topics.len());
+        for topic in topics {
+            let topic = self.grant(topic, None).await;
+            granted.push(topic.map_err(|forbidden| Problem::forbidden(forbidden.to_string()))?);
+        }
+        Ok(granted)
     }
 
     pub(super) fn is_a_page(&self) -> bool {
@@ -266,8 +308,8 @@ mod tests {
             (Some("text/html"), "", Transport::Sse),
             (Some("text/event-stream"), "", Transport::Sse),
             (Some("application/json"), "", Transport::History),
-            (Some("*/*"), "after=x", Transport::History),
-            (Some("text/event-stream"), "after=x", Transport::Sse),
+            (Some("*/*"), "after=0", Transport::History),
+            (Some("text/event-stream"), "after=0", Transport::Sse),
             (None, "wait=25", Transport::History),
         ] {
             assert_eq!(chosen(accept, query), expected, "{accept:?} {query}");

@@ -8,15 +8,16 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use umbel_broker::PublishError;
-use umbel_hub::{Hub, OnSlow};
+use umbel_hub::{Hub, Unsubscribed};
 use umbel_protocol::json::{
     self, Command, ErrorCode, Publish, Reply, Request, RequestError, RequestId,
 };
-use umbel_protocol::{Delivery, Message, Payload, PayloadError, Timestamp, Topic};
+use umbel_protocol::{
+    After, Delivery, GapReason, Message, Payload, PayloadError, Position, Timestamp, Topic,
+};
 
 use super::incoming::ClientFrame;
-use super::open::Hold;
-use super::{CloseReason, PublishTarget, Role, Session, SessionRef};
+use super::{CloseReason, From, Granted, Hold, PublishTarget, Role, Session, SessionRef};
 use crate::authorise::{Action, Principal};
 use crate::clock::Clock;
 use crate::worker::{Source, Worker};
@@ -71,7 +72,7 @@ pub(super) async fn publish_frame(worker: Rc<Worker>, session: SessionRef, frame
     };
     let result = match stamped {
         Ok(payload) => {
-            let publish = Publish { topic, payload, event: None, echo };
+            let publish = Publish { topic, payload, event: None, echo, key: None };
             worker.publish(session, Outgoing { publish, bare, published }).await.map(drop)
         }
         Err(error) => Err(PublishRefusal::WrongKind(topic, error)),
@@ -119,6 +120,7 @@ impl PublishRefusal {
                     | PublishError::Unavailable(_)
                     | PublishError::Refused(_) => ErrorCode::Unavailable,
                     PublishError::OutcomeUnknown(_) => ErrorCode::OutcomeUnknown,
+                    PublishError::KeyUsed => ErrorCode::BadRequest,
                 };
                 (code, error.to_string())
             }
@@ -140,8 +142,11 @@ impl PublishRefusal {
 struct Subscribing<'f> {
     id: Option<RequestId<'f>>,
     hold: Hold,
-    on_slow: OnSlow,
+    granted: Granted,
 }
+
+/// A topic, and from where on its client wants it.
+type Wish = (Topic, Option<After>);
 
 impl Worker {
     async fn run(&self, session: SessionRef, request: Request<'_>) {
@@ -168,16 +173,19 @@ impl Worker {
         self: &Rc<Self>,
         session: SessionRef,
         id: Option<RequestId<'f>>,
-        topics: Vec<Topic>,
+        topics: Vec<Wish>,
         subscribing: &mut Vec<Subscribing<'f>>,
     ) {
-        if subscribing.iter().any(|other| topics.contains(other.hold.topic())) {
+        let is_wanted = |known: &Topic| topics.iter().any(|(topic, _)| topic == known);
+        if subscribing.iter().any(|other| is_wanted(other.hold.topic())) {
             self.subscribe(session, subscribing).await;
         }
         match self.grant(session, topics, subscribing.len()).await {
             Ok(granted) => {
-                let begin =
-                    |(topic, on_slow)| Subscribing { id, hold: Hold::begin(self, &topic), on_slow };
+                let begin = |granted: Granted| {
+                    let hold = Hold::begin(self, &granted.topic, granted.history);
+                    Subscribing { id, hold, granted }
+                };
                 subscribing.extend(granted.into_iter().map(begin));
             }
             Err((code, message)) => {
@@ -191,15 +199,22 @@ impl Worker {
     async fn grant(
         &self,
         session: SessionRef,
-        topics: Vec<Topic>,
+        topics: Vec<Wish>,
         subscribing: usize,
-    ) -> Result<Vec<(Topic, OnSlow)>, (ErrorCode, String)> {
+    ) -> Result<Vec<Granted>, (ErrorCode, String)> {
         let mut granted = Vec::with_capacity(topics.len());
-        for topic in topics {
-            match self.door.authorise(&Principal::Anonymous, Action::Subscribe, &topic).await {
-                Ok(rule) => granted.push((topic, rule.on_slow)),
-                Err(forbidden) => return Err((ErrorCode::Forbidden, forbidden.to_string())),
+        for (topic, after) in topics {
+            let rule = self.door.authorise(&Principal::Anonymous, Action::Subscribe, &topic).await;
+            let rule = rule.map_err(|error| (ErrorCode::Forbidden, error.to_string()))?;
+            if after.is_some() && rule.history.is_none() {
+                return Err((ErrorCode::NoHistory, format!("topic `{topic}` keeps no history")));
             }
+            let from = match after.or(rule.on_subscribe.map(After::Latest)) {
+                Some(after) => From::After(after),
+                None => From::Now,
+            };
+            let (on_slow, history) = (rule.on_slow, rule.history);
+            granted.push(Granted { topic, on_slow, history, from, has_cursor: after.is_some() });
         }
         self.check_room(session, &granted, subscribing)?;
         Ok(granted)
@@ -207,32 +222,52 @@ impl Worker {
 
     /// Completes what was begun, in order.
     async fn subscribe(&self, session: SessionRef, subscribing: &mut Vec<Subscribing<'_>>) {
-        for Subscribing { id, hold, on_slow } in subscribing.drain(..) {
-            let topic = hold.topic().clone();
-            hold.complete(session, on_slow).await;
-            self.reply(session, id, &Reply::Subscribed(&topic));
+        for Subscribing { id, hold, granted } in subscribing.drain(..) {
+            let beginning = hold.complete(session, &granted).await;
+            self.count_resume(&granted, &beginning);
+            let recovered = beginning.recovered.filter(|_| granted.has_cursor);
+            let (topic, position) = (&granted.topic, beginning.position);
+            self.reply(session, id, &Reply::Subscribed { topic, position, recovered });
+            if let Some(reason) = beginning.gap {
+                self.tell_alive(session, topic, reason, position);
+            }
             self.replies_taken(session).await;
+        }
+    }
+
+    fn tell_alive(
+        &self,
+        session: SessionRef,
+        topic: &Topic,
+        reason: GapReason,
+        position: Option<Position>,
+    ) {
+        let mut hub = self.hub.borrow_mut();
+        if Worker::is_alive(&hub, session) {
+            self.tell_gap(&mut hub, session.key, topic, reason, position);
         }
     }
 
     fn check_room(
         &self,
         session: SessionRef,
-        topics: &[(Topic, OnSlow)],
+        topics: &[Granted],
         subscribing: usize,
     ) -> Result<(), (ErrorCode, String)> {
         let hub = self.hub.borrow();
-        if !Worker::is_alive(&hub, session) {
+        let Some(state) = hub.get(session.key).filter(|state| state.id == session.id) else {
             return Ok(());
-        }
-        if let Some((topic, _)) = topics.iter().find(|(topic, _)| hub.holds(session.key, topic)) {
+        };
+        let has = |topic: &Topic| hub.holds(session.key, topic) || state.catches_up_with(topic);
+        if let Some(Granted { topic, .. }) = topics.iter().find(|granted| has(&granted.topic)) {
             return Err((
                 ErrorCode::AlreadySubscribed,
                 format!("topic `{topic}` is subscribed already"),
             ));
         }
-        let (wanted, limit) =
-            (hub.held(session.key) + subscribing + topics.len(), self.limits.topics_per_session);
+        let catching_up = state.catch_ups.as_ref().map_or(0, |catch_ups| catch_ups.len());
+        let held = hub.held(session.key) + catching_up + subscribing;
+        let (wanted, limit) = (held + topics.len(), self.limits.topics_per_session);
         if wanted > limit {
             return Err((
                 ErrorCode::Limit,
@@ -245,10 +280,15 @@ impl Worker {
     fn unsubscribe(&self, session: SessionRef, id: Option<RequestId<'_>>, topic: &Topic) {
         let unsubscribed = {
             let mut hub = self.hub.borrow_mut();
-            if !Worker::is_alive(&hub, session) {
+            let Some(state) = Worker::alive_mut(&mut hub, session) else {
                 return;
+            };
+            let catch_ups = state.catch_ups.as_mut();
+            if catch_ups.is_some_and(|catch_ups| catch_ups.remove(topic)) {
+                Ok(Unsubscribed { last: false })
+            } else {
+                hub.unsubscribe(session.key, topic)
             }
-            hub.unsubscribe(session.key, topic)
         };
         match unsubscribed {
             Ok(unsubscribed) => {
@@ -272,7 +312,7 @@ impl Worker {
         outgoing: Outgoing,
     ) -> Result<umbel_broker::Published, PublishRefusal> {
         let Outgoing { publish, bare, published } = outgoing;
-        let Publish { topic, payload, event, echo } = publish;
+        let Publish { topic, payload, event, echo, key } = publish;
         let (bytes, limit) = (payload.bytes().len(), self.limits.payload_bytes);
         if bytes > limit {
             return Err(PublishRefusal::TooLarge { bytes, limit });
@@ -289,8 +329,9 @@ impl Worker {
             origin: (!echo).then_some(session.id),
             id: None,
         };
-        let received = self.clock.micros();
-        let published = self.broker.publish(Delivery { message, received, bare }).await;
+        let delivery = Delivery { message, received: self.clock.micros(), bare, life: 0 };
+        let publish = umbel_broker::Publish { delivery, history: rule.history, key };
+        let published = self.broker.publish(publish).await;
         if published.is_ok() {
             self.metrics.messages_in.of(Source::Session).add(1);
         }

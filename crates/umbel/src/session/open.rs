@@ -4,15 +4,14 @@ use std::rc::Rc;
 use std::task::Waker;
 
 use tokio::net::TcpStream;
-use umbel_broker::Attachment;
-use umbel_hub::OnSlow;
-use umbel_protocol::{Dialect, EventName, SessionId, Topic};
+use umbel_protocol::{After, CompositeTopics, Dialect, EventName, SessionId, Topic, sse};
 
 use super::incoming::Incoming;
 use super::{
-    Charged, CloseReason, Phase, Role, Session, SessionBody, SessionRef, SessionTask, Stream, Wire,
+    Beginning, Charged, CloseReason, From, Granted, Hold, Phase, Role, Session, SessionBody,
+    SessionRef, SessionTask, Stream, Wire,
 };
-use crate::worker::Worker;
+use crate::worker::{Resumed, Worker};
 
 /// What the handshake agreed on.
 #[derive(Debug)]
@@ -20,11 +19,15 @@ pub(crate) struct Opening {
     pub(crate) id: SessionId,
     pub(crate) dialect: Dialect,
     pub(crate) role: Role,
-    pub(crate) topics: Vec<(Topic, OnSlow)>,
+    pub(crate) topics: Vec<Granted>,
+    /// Over which topics an SSE session has one cursor, if they are several.
+    pub(crate) composite: Option<(Box<[Topic]>, CompositeTopics)>,
     /// The name of SSE events of messages that have none.
     pub(crate) default_event: Option<EventName>,
     /// The head of the answer and what comes before any message.
     pub(crate) greeting: Vec<u8>,
+    /// What comes behind the place where the session begins.
+    pub(crate) hello: Vec<u8>,
     /// Set when the client is let in only to be told with a close code why it can't stay.
     pub(crate) refusal: Option<(CloseReason, String)>,
 }
@@ -32,8 +35,8 @@ pub(crate) struct Opening {
 /// Makes a session of a connection. `input` is what the client sent behind its request.
 pub(crate) async fn open(worker: &Rc<Worker>, stream: TcpStream, input: &[u8], opening: Opening) {
     let session = worker.admit(Wire::Tcp(stream), &opening);
-    worker.hold_all(session, &opening.topics).await;
-    worker.greet(session, opening);
+    let begun = worker.hold_all(session, &opening.topics).await;
+    worker.greet(session, opening, &begun);
     SessionTask::spawn(worker, session, input);
 }
 
@@ -46,60 +49,9 @@ pub(crate) async fn open_stream(
 ) -> SessionBody {
     let session = worker.admit(Wire::H2(stream), &opening);
     let body = SessionBody::new(worker, session);
-    worker.hold_all(session, &opening.topics).await;
-    worker.greet(session, opening);
+    let begun = worker.hold_all(session, &opening.topics).await;
+    worker.greet(session, opening, &begun);
     body
-}
-
-/// A topic that a session is about to hold. While there is one, the worker stays attached to the
-/// topic, although nobody may hold it yet; if then nobody does, it is left.
-pub(super) struct Hold {
-    worker: Rc<Worker>,
-    topic: Topic,
-    attachment: Option<Attachment>,
-}
-
-impl Hold {
-    /// Attaches the worker to the topic.
-    pub(super) fn begin(worker: &Rc<Worker>, topic: &Topic) -> Self {
-        *worker.attaching.borrow_mut().entry(topic.clone()).or_default() += 1;
-        let attachment = worker.broker.attach(worker.id, topic);
-        Self { worker: worker.clone(), topic: topic.clone(), attachment: Some(attachment) }
-    }
-
-    /// The topic.
-    pub(super) fn topic(&self) -> &Topic {
-        &self.topic
-    }
-
-    /// Waits for the broker, so that no message is missed from then on, and lets the session hold
-    /// the topic, which it must not hold yet. A session that is gone meanwhile is passed over.
-    pub(super) async fn complete(mut self, session: SessionRef, on_slow: OnSlow) {
-        if let Some(attachment) = self.attachment.take() {
-            attachment.confirmed().await;
-        }
-        let mut hub = self.worker.hub.borrow_mut();
-        if Worker::is_alive(&hub, session) {
-            hub.subscribe(session.key, &self.topic, on_slow)
-                .expect("the caller has looked whether it holds the topic");
-        }
-    }
-}
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        let mut attaching = self.worker.attaching.borrow_mut();
-        let count = attaching.get_mut(&self.topic).expect("it was counted");
-        *count -= 1;
-        if *count > 0 {
-            return;
-        }
-        attaching.remove(&self.topic);
-        drop(attaching);
-        if !self.worker.hub.borrow().holds_any(&self.topic) {
-            self.worker.broker.detach(self.worker.id, &self.topic);
-        }
-    }
 }
 
 impl Worker {
@@ -114,36 +66,78 @@ impl Worker {
             blocked: false,
             last_written: self.now(),
             charged: Charged::default(),
+            catch_ups: None,
         };
         let mut hub = self.hub.borrow_mut();
         let key = hub.open(opening.id, opening.dialect, session);
         if let Some(name) = &opening.default_event {
             hub.set_default_event(key, name);
         }
+        if let Some((topics, names)) = &opening.composite {
+            hub.set_composite(key, topics.clone(), names.clone());
+        }
         drop(hub);
         self.metrics.session_opened(opening.dialect.into());
         SessionRef { key, id: opening.id }
     }
 
-    async fn hold_all(self: &Rc<Self>, session: SessionRef, topics: &[(Topic, OnSlow)]) {
+    async fn hold_all(self: &Rc<Self>, session: SessionRef, topics: &[Granted]) -> Vec<Beginning> {
         // All at once: the broker confirms them in one go.
-        let holds: Vec<_> = topics.iter().map(|(topic, _)| Hold::begin(self, topic)).collect();
-        for (hold, (_, on_slow)) in holds.into_iter().zip(topics) {
-            hold.complete(session, *on_slow).await;
+        let begin = |granted: &Granted| Hold::begin(self, &granted.topic, granted.history);
+        let holds: Vec<_> = topics.iter().map(begin).collect();
+        let mut beginnings = Vec::with_capacity(topics.len());
+        for (hold, granted) in holds.into_iter().zip(topics) {
+            beginnings.push(hold.complete(session, granted).await);
         }
+        beginnings
     }
 
-    fn greet(&self, session: SessionRef, opening: Opening) {
+    fn greet(&self, session: SessionRef, opening: Opening, begun: &[Beginning]) {
         let mut hub = self.hub.borrow_mut();
         let Some(state) = Worker::alive_mut(&mut hub, session) else {
             return;
         };
         state.phase = Phase::Open;
-        *hub.control(session.key) = opening.greeting;
+        let key = session.key;
+        let mut greeting = opening.greeting;
+        let begun = || opening.topics.iter().zip(begun);
+        for (granted, beginning) in begun() {
+            self.count_resume(granted, beginning);
+            if let Some(position) = beginning.position {
+                hub.set_position(key, &granted.topic, position);
+            }
+        }
+        if opening.composite.is_some() {
+            hub.write_cursor(key, &mut greeting);
+            greeting.push(b'\n');
+        } else if opening.dialect == Dialect::Sse
+            && let Some(position) = begun().find_map(|(_, beginning)| beginning.position)
+        {
+            // A block without data: it fires no event, but is where the client comes back to.
+            sse::write_id(&mut greeting, position);
+            greeting.push(b'\n');
+        }
+        greeting.extend(opening.hello);
+        *hub.control(key) = greeting;
+        for (granted, beginning) in begun() {
+            if let Some(reason) = beginning.gap {
+                self.tell_gap(&mut hub, key, &granted.topic, reason, beginning.position);
+            }
+        }
         self.start_heartbeat(session);
         match opening.refusal {
-            Some((reason, text)) => self.close(&mut hub, session.key, reason, &text),
-            None => self.flush(&mut hub, session.key, self.clock.micros()),
+            Some((reason, text)) => self.close(&mut hub, key, reason, &text),
+            None => self.flush(&mut hub, key, self.clock.micros()),
         }
+    }
+
+    /// Takes note of how a session fares that named where it goes on.
+    pub(super) fn count_resume(&self, granted: &Granted, beginning: &Beginning) {
+        let outcome = match (granted.from, beginning.recovered) {
+            (From::After(After::Position(_)), Some(true)) => Resumed::Recovered,
+            (From::After(After::Position(_)) | From::UnknownCursor, _) => Resumed::Gap,
+            _ => return,
+        };
+        self.metrics.resumes.of(outcome).add(1);
     }
 }

@@ -67,8 +67,9 @@ impl Worker {
         for parcel in batch {
             match parcel {
                 Parcel::Message(delivery) => hub.append(delivery),
-                Parcel::Gap { topic, reason } => {
-                    let concerned = hub.append_gap(topic, *reason, self.clock.micros());
+                Parcel::Gap { topic, reason, stand } => {
+                    let now = self.clock.micros();
+                    let concerned = hub.append_gap(topic, *reason, *stand, now);
                     self.metrics.gaps.of(*reason).add(concerned);
                     self.close_on_gap(&hub, topic);
                 }
@@ -134,6 +135,7 @@ mod tests {
             },
             received: 0,
             bare: false,
+            life: 0,
         })
     }
 

@@ -1,12 +1,13 @@
 //! Writing to sessions, and ending them.
 
-use umbel_hub::{Hub, OnSlow, SessionKey, Verdict};
+use umbel_broker::Reader;
+use umbel_hub::{Hub, Left, OnSlow, SessionKey, Verdict};
 use umbel_protocol::websocket::{self, Opcode};
-use umbel_protocol::{Dialect, GapReason, Topic, sse};
+use umbel_protocol::{After, Dialect, GapReason, Topic, sse};
 
 use super::labels::Policy;
 use super::{Held, Timer, Worker};
-use crate::session::{CloseReason, Phase, Role, Session, SessionRef, Written};
+use crate::session::{CatchUp, CloseReason, Hold, Phase, Role, Session, SessionRef, Written};
 use crate::wheel::Tick;
 
 /// How long a client may take to read the rest and answer the close frame.
@@ -15,18 +16,28 @@ const CLOSE_SECONDS: u32 = 5;
 /// How many sessions of a worker are closed in a second because they may have missed messages.
 const CLOSES_PER_SECOND: usize = 100;
 
+/// How many pieces of history a session is written before others get their turn.
+const PIECES_PER_TURN: u32 = 4;
+
 impl Worker {
     /// Writes what is due to a session. `now` is [`crate::clock::Clock::micros`], perhaps a few
     /// writes old.
     ///
     /// HOT PATH: once per session and batch; one system call if the socket takes everything.
     pub(crate) fn flush(&self, hub: &mut Hub<Session>, key: SessionKey, now: u64) {
+        let mut pieces = 0;
         loop {
             let session = hub.get(key).expect("only open sessions are flushed");
             if session.blocked || session.phase == Phase::Opening {
                 return self.hold_to_budget(hub, key);
             }
-            match session.wire.write(hub.pending(key)) {
+            let written = if hub.is_composite(key) {
+                hub.render(key);
+                hub.get(key).expect("it was there a moment ago").wire.write(hub.pending(key))
+            } else {
+                session.wire.write(hub.pending(key))
+            };
+            match written {
                 Ok(Written::Bytes(bytes)) => self.wrote(hub, key, bytes, now),
                 Ok(Written::Nothing) => {
                     hub.advance(key, 0);
@@ -36,8 +47,23 @@ impl Worker {
                 Err(_) => return self.remove(hub, key, CloseReason::Lost),
             }
             if hub.is_drained(key) {
-                return self.drained(hub, key);
+                if !self.drained(hub, key) {
+                    return;
+                }
+                pieces += 1;
+                if pieces == PIECES_PER_TURN {
+                    return Worker::pause(hub, key);
+                }
             }
+        }
+    }
+
+    /// Has the session's task go on, after others had their turn.
+    fn pause(hub: &mut Hub<Session>, key: SessionKey) {
+        let session = hub.get_mut(key).expect("it was written to a moment ago");
+        session.blocked = true;
+        if let Some(waker) = &session.waker {
+            waker.wake_by_ref();
         }
     }
 
@@ -59,10 +85,12 @@ impl Worker {
         session.last_written = now;
     }
 
-    fn drained(&self, hub: &mut Hub<Session>, key: SessionKey) {
+    /// All is written; whether there is more by now.
+    pub(super) fn drained(&self, hub: &mut Hub<Session>, key: SessionKey) -> bool {
         self.discharge_control(hub, key);
         let session = hub.get(key).expect("it was written to a moment ago");
         match session.phase {
+            Phase::Open if session.catch_ups.is_some() => return self.catch_up(hub, key),
             Phase::Opening | Phase::Open => {}
             // The client has said goodbye and heard ours: the server closes first (RFC 6455
             // section 7.1.1).
@@ -71,6 +99,7 @@ impl Worker {
             }
             Phase::Closing { .. } => session.wire.finish(),
         }
+        false
     }
 
     /// The socket is full: the session's task waits for room, and the session is held to its
@@ -92,8 +121,11 @@ impl Worker {
         self.charge_control(hub, key);
         let (policy, gap) = match verdict {
             Verdict::Within => return,
-            Verdict::Moved { gap: false } => (OnSlow::Latest, false),
-            Verdict::Moved { gap: true } => (OnSlow::Drop, true),
+            Verdict::Moved { gap, left } => {
+                let drops = gap || !left.is_empty();
+                self.read_on(hub, key, left);
+                (if drops { OnSlow::Drop } else { OnSlow::Latest }, gap)
+            }
             Verdict::Disconnect => (OnSlow::Disconnect, false),
         };
         self.metrics.slow_consumers.of(Policy(policy)).add(1);
@@ -106,6 +138,17 @@ impl Worker {
             self.close(hub, key, CloseReason::Slow, "further behind than allowed");
         } else if wants_close {
             self.close(hub, key, CloseReason::Gap, "messages were dropped");
+        }
+    }
+
+    /// Has a session that was too far behind get what it lacks from history, once it reads again.
+    fn read_on(&self, hub: &mut Hub<Session>, key: SessionKey, left: Vec<Left>) {
+        for Left { topic, on_slow, after, .. } in left {
+            let history = self.door.history(&topic);
+            let hold = Hold::begin(&self.rc(), &topic, history);
+            let reader = Reader::new(topic, After::Position(after));
+            let session = hub.get_mut(key).expect("only open sessions are held to their budget");
+            session.catch_ups.get_or_insert_default().push(CatchUp::new(hold, reader, on_slow));
         }
     }
 
@@ -166,6 +209,7 @@ impl Worker {
         self.metrics.sessions_closed.of(reason).add(1);
         tracing::debug!(session = %id, ?reason, "Session closes");
         self.wheel.borrow_mut().insert(Timer::Session(SessionRef { key, id }), deadline);
+        drop(session.catch_ups.take());
         hub.leave_all(key, |topic| self.left(topic));
         match dialect {
             Dialect::Plain | Dialect::Json => write_close(hub.control(key)),
@@ -233,6 +277,23 @@ impl Worker {
         let mut hub = self.hub.borrow_mut();
         if Worker::is_alive(&hub, session) {
             self.close(&mut hub, session.key, CloseReason::Gap, "messages were lost");
+        }
+    }
+
+    /// Nobody is about to hold this topic any more.
+    pub(crate) fn leave_unless_held(&self, topic: &Topic) {
+        match self.hub.try_borrow() {
+            Ok(hub) if hub.holds_any(topic) => {}
+            Ok(_) => self.left(topic),
+            // Whoever changes the hub now may be about to let it be held.
+            Err(_) => self.loose.borrow_mut().push(topic.clone()),
+        }
+    }
+
+    /// Looks again at topics whose last holder went while the hub was changed.
+    pub(super) fn leave_loose(&self) {
+        for topic in std::mem::take(&mut *self.loose.borrow_mut()) {
+            self.leave_unless_held(&topic);
         }
     }
 

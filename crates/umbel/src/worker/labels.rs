@@ -42,10 +42,12 @@ pub(crate) enum Held {
     Connections,
     /// What HTTP/2 streams took from the logs and their sockets haven't taken yet.
     Streams,
+    /// Pieces of history on their way to sessions that catch up, and answers to polls.
+    Replays,
 }
 
 impl Held {
-    pub(crate) const COUNT: usize = 6;
+    pub(crate) const COUNT: usize = 7;
 }
 
 impl LabelSet for Held {
@@ -56,6 +58,7 @@ impl LabelSet for Held {
         Self::Bodies,
         Self::Connections,
         Self::Streams,
+        Self::Replays,
     ];
 
     fn index(self) -> usize {
@@ -70,6 +73,7 @@ impl LabelSet for Held {
             Self::Bodies => "bodies",
             Self::Connections => "connections",
             Self::Streams => "streams",
+            Self::Replays => "replays",
         }
     }
 }
@@ -92,7 +96,7 @@ impl LabelSet for Status {
         Self(408),
         Self(413),
         Self(415),
-        Self(501),
+        Self(422),
         Self(502),
         Self(503),
         Self(504),
@@ -112,11 +116,62 @@ impl LabelSet for Status {
             408 => "408",
             413 => "413",
             415 => "415",
-            501 => "501",
+            422 => "422",
             502 => "502",
             503 => "503",
             504 => "504",
             _ => "other",
+        }
+    }
+}
+
+/// What became of a subscription that named a place to go on at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Resumed {
+    /// Nothing is missing behind it.
+    Recovered,
+    /// Something is, or may be.
+    Gap,
+}
+
+impl LabelSet for Resumed {
+    const ALL: &'static [Self] = &[Self::Recovered, Self::Gap];
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn as_label(self) -> &'static str {
+        match self {
+            Self::Recovered => "recovered",
+            Self::Gap => "gap",
+        }
+    }
+}
+
+/// What a poll got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Polled {
+    /// Messages or gaps.
+    Something,
+    /// Nothing in its time.
+    Nothing,
+    /// A refusal.
+    Refused,
+}
+
+impl LabelSet for Polled {
+    const ALL: &'static [Self] = &[Self::Something, Self::Nothing, Self::Refused];
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn as_label(self) -> &'static str {
+        match self {
+            Self::Something => "something",
+            Self::Nothing => "nothing",
+            Self::Refused => "refused",
         }
     }
 }
@@ -131,6 +186,7 @@ impl LabelSet for Skip {
         Self(Skipped::SlowLatest),
         Self(Skipped::Ended),
         Self(Skipped::Own),
+        Self(Skipped::CatchUp),
     ];
 
     fn index(self) -> usize {
@@ -176,5 +232,7 @@ mod tests {
         in_place::<Status>();
         in_place::<Skip>();
         in_place::<Policy>();
+        in_place::<Resumed>();
+        in_place::<Polled>();
     }
 }

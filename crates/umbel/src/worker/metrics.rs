@@ -3,7 +3,7 @@
 use umbel_metrics::{Counter, Counters, Family, Gauge, Histogram, Histograms, LabelSet, Transport};
 use umbel_protocol::GapReason;
 
-use super::labels::{Held, Policy, Skip, Source, Status};
+use super::labels::{Held, Policy, Polled, Resumed, Skip, Source, Status};
 use crate::session::CloseReason;
 
 /// Everything that one worker records. Aligned so that no other worker writes to its cache lines.
@@ -22,6 +22,10 @@ pub(crate) struct WorkerMetrics {
     pub(crate) publish_requests: Counters<Status>,
     pub(crate) deliveries_expected: Counter,
     pub(crate) deliveries: Counter,
+    pub(crate) replayed: Counter,
+    pub(crate) resumes: Counters<Resumed>,
+    pub(crate) polls: Counters<Polled>,
+    pub(crate) polls_waiting: Gauge,
     pub(crate) deliveries_skipped: Counters<Skip>,
     pub(crate) sent_bytes: Counter,
     pub(crate) writes: Counter,
@@ -119,6 +123,28 @@ fn of_messages() -> Vec<Family<WorkerMetrics>> {
         Family::counter("umbel_deliveries_total", "Messages written whole to a session.", |w| {
             &w.deliveries
         }),
+        Family::counter(
+            "umbel_replayed_total",
+            "Messages of history written whole to a session, beside the deliveries.",
+            |w| &w.replayed,
+        ),
+        Family::counters(
+            "umbel_resumes_total",
+            "Subscriptions that named a place to go on at, by whether all behind it could be given.",
+            "outcome",
+            |w| &w.resumes,
+        ),
+        Family::gauge(
+            "umbel_polls_waiting",
+            "Requests for history as JSON that wait for the first message.",
+            |w| &w.polls_waiting,
+        ),
+        Family::counters(
+            "umbel_polls_total",
+            "Requests for history as JSON, by what they got.",
+            "outcome",
+            |w| &w.polls,
+        ),
         Family::counters(
             "umbel_deliveries_skipped_total",
             "Deliveries that were expected and not made, by reason.",

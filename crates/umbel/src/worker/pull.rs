@@ -1,6 +1,6 @@
 //! What HTTP/2 streams take from the logs.
 
-use umbel_hub::Pending;
+use umbel_hub::{Hub, Pending, SessionKey};
 
 use super::{Held, Worker};
 use crate::http::Piece;
@@ -30,9 +30,11 @@ impl Worker {
         };
         state.blocked = false;
         let phase = state.phase;
-        let bytes = gather(hub.pending(key));
+        let mut bytes = gather(&mut hub, key);
+        while bytes.is_empty() && phase == Phase::Open && self.drained(&mut hub, key) {
+            bytes = gather(&mut hub, key);
+        }
         if bytes.is_empty() {
-            hub.advance(key, 0);
             return match phase {
                 Phase::Closing { reason, .. } => {
                     self.remove(&mut hub, key, reason);
@@ -52,8 +54,19 @@ impl Worker {
     }
 }
 
-/// Copies up to [`PIECE_BYTES`].
-fn gather(pending: Pending<'_, Session>) -> Vec<u8> {
+/// Copies what is due to a session, up to [`PIECE_BYTES`].
+fn gather(hub: &mut Hub<Session>, key: SessionKey) -> Vec<u8> {
+    if hub.is_composite(key) {
+        hub.render(key);
+    }
+    let bytes = copied(hub.pending(key));
+    if bytes.is_empty() {
+        hub.advance(key, 0);
+    }
+    bytes
+}
+
+fn copied(pending: Pending<'_, Session>) -> Vec<u8> {
     let mut bytes = Vec::new();
     for slice in pending {
         let room = PIECE_BYTES - bytes.len();

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::TcpListener as StdListener;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,7 +38,7 @@ pub(crate) fn run(seed: Seed) -> io::Result<()> {
     let local = LocalSet::new();
     local.block_on(&runtime, async move {
         let listener = TcpListener::from_std(seed.listener.try_clone()?)?;
-        let worker = Rc::new(Worker::new(&seed));
+        let worker = Worker::new(&seed);
         let mut stop = seed.stop;
         drop(seed.listener);
         tokio::select! {

@@ -33,6 +33,8 @@ pub(super) async fn tick(worker: &Rc<Worker>) {
         if count == 0 {
             worker.every_second();
         }
+        worker.retry_waiting();
+        worker.leave_loose();
         worker.serve_timers().await;
     }
 }
@@ -102,6 +104,7 @@ impl Worker {
         let metrics = &self.metrics;
         metrics.deliveries_expected.set(tally.expected);
         metrics.deliveries.set(tally.delivered);
+        metrics.replayed.set(tally.replayed);
         for reason in Skipped::ALL {
             metrics.deliveries_skipped.of(Skip(reason)).set(tally.skipped[reason.index()]);
         }
@@ -111,6 +114,7 @@ impl Worker {
         for held in Held::ALL {
             let bytes = match held {
                 Held::Mailbox => self.mailbox.bytes(),
+                Held::Replays => self.segments.borrow().bytes(),
                 _ => self.ledger.held(*held),
             };
             metrics.held_bytes[held.index()].set_count(bytes);
@@ -122,5 +126,10 @@ impl Worker {
         self.metrics.furthest_bytes.set_count(hub.take_furthest());
         self.metrics.loop_lag_peak.set(self.metrics.loop_lag_peak.get() * LAG_DECAY);
         hub.shrink();
+        self.segments.borrow_mut().tend();
+        // One worker does it for all.
+        if self.id.index() == 0 {
+            self.broker.tend();
+        }
     }
 }

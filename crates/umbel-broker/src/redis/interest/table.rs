@@ -27,6 +27,8 @@ pub(in crate::redis) struct Table {
     /// Topics that nobody holds, by when the last session left.
     leaving: VecDeque<(Instant, Topic)>,
     unanswered: usize,
+    /// Topics with history that aren't here any more.
+    removed: Vec<Topic>,
 }
 
 #[derive(Debug)]
@@ -43,6 +45,24 @@ struct Entry {
     leaving: bool,
     left: Instant,
     confirmation: Option<Arc<Notify>>,
+    /// For topics with history: whether it is known where they stand since the last answer.
+    check: Check,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Check {
+    /// The topic is live only.
+    None,
+    Missing,
+    Done,
+}
+
+/// Who listens to a topic.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::redis) struct Interested<'t> {
+    pub(in crate::redis) topic: &'t Topic,
+    pub(in crate::redis) workers: WorkerSet,
+    pub(in crate::redis) has_history: bool,
 }
 
 /// What a link has to send next.
@@ -60,17 +80,24 @@ impl Table {
             changes: VecDeque::new(),
             leaving: VecDeque::new(),
             unanswered: 0,
+            removed: Vec::new(),
         }
     }
 
-    /// Adds a worker. Gives what to wait for if the server hasn't confirmed the topic.
-    pub(super) fn attach(&mut self, worker: WorkerId, topic: &Topic) -> Option<OwnedNotified> {
+    /// Adds a worker. Gives what to wait for if the server hasn't confirmed the topic, or a topic
+    /// with history isn't checked since.
+    pub(super) fn attach(
+        &mut self,
+        worker: WorkerId,
+        topic: &Topic,
+        has_history: bool,
+    ) -> Option<OwnedNotified> {
         if !self.topics.contains_key(topic) {
-            self.topics.insert(topic.clone(), Entry::new());
+            self.topics.insert(topic.clone(), Entry::new(has_history));
         }
         let entry = self.topics.get_mut(topic).expect("it was inserted if it was missing");
         entry.workers.insert(worker);
-        if entry.is_confirmed() {
+        if entry.is_ready() {
             return None;
         }
         if !entry.sent && !std::mem::replace(&mut entry.changing, true) {
@@ -82,7 +109,7 @@ impl Table {
     /// The worker's sessions are let in without a confirmation.
     pub(super) fn owe(&mut self, worker: WorkerId, topic: &Topic) {
         if let Some(entry) = self.topics.get_mut(topic)
-            && !entry.is_confirmed()
+            && !entry.is_ready()
             && entry.workers.contains(worker)
         {
             entry.owed.insert(worker);
@@ -164,31 +191,56 @@ impl Table {
     }
 
     /// The server has answered the oldest command for this topic. Calls `gap` for each worker
-    /// whose sessions may have missed messages until now.
-    pub(in crate::redis) fn answered(&mut self, name: &str, mut gap: impl FnMut(WorkerId, &Topic)) {
-        let Some((topic, _)) = self.topics.get_key_value(name) else {
-            return;
-        };
+    /// whose sessions may have missed messages until now. Gives the topic if it has history and is
+    /// to be checked.
+    pub(in crate::redis) fn answered(
+        &mut self,
+        name: &str,
+        mut gap: impl FnMut(WorkerId, &Topic),
+    ) -> Option<Topic> {
+        let (topic, _) = self.topics.get_key_value(name)?;
         let topic = topic.clone();
         let entry = self.topics.get_mut(name).expect("it was there a moment ago");
         if entry.unanswered == 0 {
-            return;
+            return None;
         }
         entry.unanswered -= 1;
         self.unanswered -= 1;
         if entry.unanswered > 0 {
-            return;
+            return None;
         }
-        if entry.sent {
-            for worker in std::mem::take(&mut entry.owed).iter() {
-                gap(worker, &topic);
+        match (entry.sent, entry.check) {
+            (true, Check::None) => {
+                for worker in std::mem::take(&mut entry.owed).iter() {
+                    gap(worker, &topic);
+                }
+                entry.confirm();
             }
-            if let Some(confirmation) = entry.confirmation.take() {
-                confirmation.notify_waiters();
-            }
-        } else if entry.workers.is_empty() && !entry.leaving {
-            self.remove(&topic);
+            (true, _) => return Some(topic),
+            (false, _) if entry.workers.is_empty() && !entry.leaving => self.remove(&topic),
+            (false, _) => {}
         }
+        None
+    }
+
+    /// It is known where a topic with history stands, and what was missed of it is repaired. Gives
+    /// the workers that let sessions in before that.
+    pub(in crate::redis) fn checked(&mut self, topic: &Topic) -> WorkerSet {
+        match self.topics.get_mut(topic) {
+            Some(entry) if entry.is_confirmed() && entry.check == Check::Missing => {
+                entry.check = Check::Done;
+                entry.confirm();
+                std::mem::take(&mut entry.owed)
+            }
+            _ => WorkerSet::default(),
+        }
+    }
+
+    /// Takes the topics with history that went since the last call.
+    pub(in crate::redis) fn take_removed(&mut self) -> Vec<Topic> {
+        let mut removed = std::mem::take(&mut self.removed);
+        removed.retain(|topic| !self.topics.contains_key(topic));
+        removed
     }
 
     /// The link is gone, and with it all subscriptions: who held a topic may miss messages from
@@ -197,8 +249,11 @@ impl Table {
         self.changes.clear();
         self.unanswered = 0;
         for entry in self.topics.values_mut() {
-            if entry.is_confirmed() {
+            if entry.is_ready() {
                 entry.owed = entry.workers;
+            }
+            if entry.check == Check::Done {
+                entry.check = Check::Missing;
             }
             entry.sent = false;
             entry.unanswered = 0;
@@ -210,7 +265,14 @@ impl Table {
     pub(in crate::redis) fn begin(&mut self) {
         self.changes.clear();
         self.leaving.clear();
-        self.topics.retain(|_, entry| !entry.workers.is_empty());
+        let removed = &mut self.removed;
+        self.topics.retain(|topic, entry| {
+            let stays = !entry.workers.is_empty();
+            if !stays && entry.check != Check::None {
+                removed.push(topic.clone());
+            }
+            stays
+        });
         for (topic, entry) in &mut self.topics {
             entry.leaving = false;
             entry.changing = true;
@@ -219,9 +281,10 @@ impl Table {
     }
 
     /// Who is to get the messages of a topic.
-    pub(in crate::redis) fn workers_of(&self, name: &str) -> Option<(&Topic, WorkerSet)> {
+    pub(in crate::redis) fn workers_of(&self, name: &str) -> Option<Interested<'_>> {
         let (topic, entry) = self.topics.get_key_value(name)?;
-        Some((topic, entry.workers))
+        let has_history = entry.check != Check::None;
+        Some(Interested { topic, workers: entry.workers, has_history })
     }
 
     /// How many topics are held or were until a moment ago.
@@ -230,7 +293,9 @@ impl Table {
     }
 
     fn remove(&mut self, topic: &Topic) {
-        self.topics.remove(topic);
+        if self.topics.remove(topic).is_some_and(|entry| entry.check != Check::None) {
+            self.removed.push(topic.clone());
+        }
         if self.topics.len() < self.topics.capacity() / 8 {
             self.topics.shrink_to_fit();
         }
@@ -238,8 +303,9 @@ impl Table {
 }
 
 impl Entry {
-    fn new() -> Self {
+    fn new(has_history: bool) -> Self {
         Self {
+            check: if has_history { Check::Missing } else { Check::None },
             workers: WorkerSet::default(),
             owed: WorkerSet::default(),
             sent: false,
@@ -253,6 +319,17 @@ impl Entry {
 
     fn is_confirmed(&self) -> bool {
         self.sent && self.unanswered == 0
+    }
+
+    /// Whether who is let in now misses nothing.
+    fn is_ready(&self) -> bool {
+        self.is_confirmed() && self.check != Check::Missing
+    }
+
+    fn confirm(&mut self) {
+        if let Some(confirmation) = self.confirmation.take() {
+            confirmation.notify_waiters();
+        }
     }
 }
 
@@ -288,11 +365,11 @@ mod tests {
     async fn the_first_subscribes_and_the_last_leaves_after_a_while() {
         let mut table = Table::new(LINGER);
         let start = Instant::now();
-        assert!(table.attach(worker(0), &topic("a")).is_some());
-        assert!(table.attach(worker(1), &topic("a")).is_some());
+        assert!(table.attach(worker(0), &topic("a"), false).is_some());
+        assert!(table.attach(worker(1), &topic("a"), false).is_some());
         assert_eq!(table.take_changes(9), subscribe(&["a"]));
         table.answered("a", no_gap);
-        assert!(table.attach(worker(2), &topic("a")).is_none(), "it is confirmed");
+        assert!(table.attach(worker(2), &topic("a"), false).is_none(), "it is confirmed");
         for number in 0..3 {
             table.detach(worker(number), &topic("a"), start);
         }
@@ -307,43 +384,46 @@ mod tests {
     async fn who_comes_back_in_time_costs_nothing() {
         let mut table = Table::new(LINGER);
         let start = Instant::now();
-        let _ = table.attach(worker(0), &topic("a"));
+        let _ = table.attach(worker(0), &topic("a"), false);
         table.take_changes(9);
         table.answered("a", no_gap);
         table.detach(worker(0), &topic("a"), start);
-        assert!(table.attach(worker(0), &topic("a")).is_none());
+        assert!(table.attach(worker(0), &topic("a"), false).is_none());
         assert!(!table.sweep(start + LINGER * 2));
-        assert_eq!(table.workers_of("a").unwrap().0, &topic("a"));
+        assert_eq!(table.workers_of("a").unwrap().topic, &topic("a"));
     }
 
     #[tokio::test]
     async fn a_topic_is_confirmed_only_by_the_last_answer() {
         let mut table = Table::new(LINGER);
         let start = Instant::now();
-        let _ = table.attach(worker(0), &topic("a"));
+        let _ = table.attach(worker(0), &topic("a"), false);
         table.take_changes(9);
         table.detach(worker(0), &topic("a"), start);
         table.sweep(start + LINGER);
         assert_eq!(table.take_changes(9), unsubscribe(&["a"]));
-        assert!(table.attach(worker(0), &topic("a")).is_some());
+        assert!(table.attach(worker(0), &topic("a"), false).is_some());
         assert_eq!(table.take_changes(9), subscribe(&["a"]));
         table.answered("a", no_gap);
         table.answered("a", no_gap);
-        assert!(table.attach(worker(1), &topic("a")).is_some(), "the second SUBSCRIBE is not");
+        assert!(
+            table.attach(worker(1), &topic("a"), false).is_some(),
+            "the second SUBSCRIBE is not"
+        );
         table.answered("a", no_gap);
-        assert!(table.attach(worker(1), &topic("a")).is_none());
+        assert!(table.attach(worker(1), &topic("a"), false).is_none());
     }
 
     #[tokio::test]
     async fn who_held_a_topic_when_the_link_was_lost_is_told_once_it_is_back() {
         let mut table = Table::new(LINGER);
-        let _ = table.attach(worker(0), &topic("a"));
+        let _ = table.attach(worker(0), &topic("a"), false);
         table.take_changes(9);
         table.answered("a", no_gap);
         table.lost();
-        let _ = table.attach(worker(1), &topic("a"));
-        let _ = table.attach(worker(0), &topic("b"));
-        let _ = table.attach(worker(2), &topic("b"));
+        let _ = table.attach(worker(1), &topic("a"), false);
+        let _ = table.attach(worker(0), &topic("b"), false);
+        let _ = table.attach(worker(2), &topic("b"), false);
         table.owe(worker(2), &topic("b"));
         table.begin();
         let changes = table.take_changes(9);
@@ -364,7 +444,7 @@ mod tests {
     async fn the_server_s_debt_is_bounded() {
         let mut table = Table::new(LINGER);
         for number in 0..=MAX_UNANSWERED {
-            let _ = table.attach(worker(0), &topic(&number.to_string()));
+            let _ = table.attach(worker(0), &topic(&number.to_string()), false);
         }
         assert_eq!(table.take_changes(usize::MAX).subscribe.len(), MAX_UNANSWERED);
         assert!(!table.has_changes());
@@ -434,7 +514,7 @@ mod tests {
                 match op {
                     Op::Attach(number, name) => {
                         held.insert((number, name));
-                        let waits = table.attach(worker(number), &names[name]).is_some();
+                        let waits = table.attach(worker(number), &names[name], false).is_some();
                         prop_assert!(waits || server.subscribed.contains(&names[name]));
                     }
                     Op::Detach(number, name) => {

@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
-use umbel_protocol::EventName;
+use umbel_protocol::{After, EventName};
 
 use super::super::value::Value;
 use super::{Reader, unknown_key};
@@ -60,6 +60,7 @@ impl<'r, 'f, 't> RouteReader<'r, 'f, 't> {
         let (echo, envelope) = (self.boolean("echo"), self.boolean("envelope"));
         let event = self.event(self.table, "event", "routes.event");
         let hello = self.hello(transports);
+        let initial = self.initial();
 
         let mut templates: Vec<Placed<&Template>> = Vec::new();
         for (topic, at) in topics.iter().chain(&publish_to) {
@@ -93,6 +94,7 @@ impl<'r, 'f, 't> RouteReader<'r, 'f, 't> {
             }),
             event,
             hello,
+            initial,
         })
     }
 
@@ -113,35 +115,27 @@ impl<'r, 'f, 't> RouteReader<'r, 'f, 't> {
         }
         const WORDS: [(&str, Word); 3] =
             [("websocket", Word::WebSocket), ("sse", Word::Sse), ("poll", Word::Poll)];
-        let both = Transports { websocket: true, sse: true };
+        let both = Transports { websocket: true, sse: true, poll: false };
         let Some(value) = self.table.get("transports") else {
             return both;
         };
-        let mut transports = Transports { websocket: false, sse: false };
+        let mut transports = Transports { websocket: false, sse: false, poll: false };
         let items = self.items(value, "transports");
         for item in items {
-            let fault = match Value::of(item.get_ref()).word(&WORDS) {
-                Ok(Word::WebSocket) => {
-                    transports.websocket = true;
-                    continue;
-                }
-                Ok(Word::Sse) => {
-                    transports.sse = true;
-                    continue;
-                }
-                Ok(Word::Poll) => {
-                    "\"poll\" needs history, which this version doesn't keep".to_owned()
-                }
-                Err(fault) => fault,
-            };
-            self.fault(&item.span(), format!("routes.transports: {fault}"));
+            match Value::of(item.get_ref()).word(&WORDS) {
+                Ok(Word::WebSocket) => transports.websocket = true,
+                Ok(Word::Sse) => transports.sse = true,
+                Ok(Word::Poll) => transports.poll = true,
+                Err(fault) => self.fault(&item.span(), format!("routes.transports: {fault}")),
+            }
         }
         if items.is_empty() {
             let fault = "routes.transports: none is named; without this key both are meant";
             self.fault(&value.span(), fault.to_owned());
         }
         // What was meant can't be told, so nothing is made of it.
-        if transports.websocket || transports.sse { transports } else { both }
+        let any = transports.websocket || transports.sse || transports.poll;
+        if any { transports } else { both }
     }
 
     fn topics(&mut self) -> Vec<Placed<TopicTemplate>> {
@@ -214,6 +208,17 @@ impl<'r, 'f, 't> RouteReader<'r, 'f, 't> {
         let text =
             text.map_err(|fault| self.fault(&data.span(), format!("routes.hello.data: {fault}")));
         Some(Hello { event, data: text.ok()?.to_owned() })
+    }
+
+    fn initial(&mut self) -> Option<u32> {
+        let value = self.table.get("initial")?;
+        let read = Value::of(value.get_ref()).text("such as \"latest:1\"").and_then(|text| {
+            match After::parse(text) {
+                Ok(After::Latest(count)) => Ok(count),
+                _ => Err(format!("\"{text}\" is not latest:N, such as \"latest:1\"")),
+            }
+        });
+        read.map_err(|fault| self.fault(&value.span(), format!("routes.initial: {fault}"))).ok()
     }
 
     fn boolean(&mut self, key: &str) -> Option<bool> {

@@ -111,7 +111,7 @@ mod tests {
             mistakes(
                 "[[routes]]\ntopics = [\"a\"]\n\n\
                  [[routes]]\npath = \"/ws\"\ntopics = \"a\"\nrequire = \"{user} == {sub}\"\n\n\
-                 [[routes]]\npath = \"/a/{room}\"\ntopics = [\"a.{rom}\", 7, \"b..c\", \"{x\"]\ntransport = [\"sse\"]\ninitial = \"latest:1\"\n\n\
+                 [[routes]]\npath = \"/a/{room}\"\ntopics = [\"a.{rom}\", 7, \"b..c\", \"{x\"]\ntransport = [\"sse\"]\ninitial = \"newest\"\n\n\
                  [[routes]]\npath = \"/b\"\ntransports = [\"sse\", \"poll\", \"tcp\"]\ntopics = []\n\n\
                  [[routes]]\npath = \"/c\"\ntransports = [\"websocket\"]\ntopics = [\"c.{query.q}\", \"d.{query.q[]}\"]\nevent = \"x\"\necho = 1\n\n\
                  [[routes]]\npath = \"/d\"\ntransports = [\"sse\"]\ntopics = [\"d\"]\npublish_to = \"d.{query.q[]}\"\nhello = { data = \"x\" }\n\n\
@@ -129,9 +129,8 @@ mod tests {
                 "umbel.toml:11: routes.topics: the brace at byte 0 is never closed",
                 "umbel.toml:11: routes: the path has no `{rom}`, did you mean `{room}`?",
                 "umbel.toml:12: routes.transport: unknown key `transport`, did you mean `transports`?",
-                "umbel.toml:13: routes.initial: needs history, which this version doesn't keep",
+                "umbel.toml:13: routes.initial: \"newest\" is not latest:N, such as \"latest:1\"",
                 "umbel.toml:15: `topics` is missing: what do sessions hear?",
-                "umbel.toml:17: routes.transports: \"poll\" needs history, which this version doesn't keep",
                 "umbel.toml:17: routes.transports: \"tcp\" is not one of \"websocket\", \"sse\", \"poll\"",
                 "umbel.toml:23: routes: `q` of the query is a list in one place and one value in another",
                 "umbel.toml:24: routes.event: only SSE has event names",

@@ -14,7 +14,6 @@ impl RouteReader<'_, '_, '_> {
         for key in self.table.keys() {
             let fault = match key.get_ref().as_ref() {
                 "require" => "needs credentials, which this version doesn't check: the URL would be open to everybody".to_owned(),
-                "initial" => "needs history, which this version doesn't keep".to_owned(),
                 known if KEYS.contains(&known) => continue,
                 other => unknown_key(other, KEYS.into_iter()),
             };
@@ -103,6 +102,14 @@ impl RouteReader<'_, '_, '_> {
                 let at = self.key_span(key);
                 let fault = "is about what sessions publish, which needs `publish_to`";
                 self.fault(&at, format!("routes.{key}: {fault}"));
+            }
+        }
+        if !transports.websocket && !transports.sse {
+            for key in ["hello", "initial"] {
+                if self.table.contains_key(key) {
+                    let at = self.key_span(key);
+                    self.fault(&at, format!("routes.{key}: a poll is no session"));
+                }
             }
         }
         if has_event && !transports.sse {

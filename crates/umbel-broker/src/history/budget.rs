@@ -1,0 +1,80 @@
+//! What history may take in memory, over all topics.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use umbel_protocol::{Delivery, Topic};
+
+/// What a message takes besides its payload: its fields, its share of the tables.
+const MESSAGE_BYTES: usize = size_of::<Delivery>() + 48;
+
+/// Counts what several owners keep together, and remembers for one of them what is oldest.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    used: Arc<AtomicUsize>,
+    limit: usize,
+    /// Every message that was added and may still be there, by topic and offset.
+    added: VecDeque<(Topic, u64)>,
+    /// How many messages are kept.
+    kept: usize,
+}
+
+impl Budget {
+    /// An owner's part of `used`, which all of them keep below `limit` bytes.
+    pub(crate) fn new(used: Arc<AtomicUsize>, limit: usize) -> Self {
+        Self { used, limit, added: VecDeque::new(), kept: 0 }
+    }
+
+    /// How many bytes all may take.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// What a message is counted with.
+    pub(crate) fn weight(delivery: &Delivery) -> usize {
+        MESSAGE_BYTES + delivery.message.payload.bytes().len()
+    }
+
+    pub(crate) fn add(&mut self, topic: &Topic, offset: u64, bytes: usize) {
+        self.used.fetch_add(bytes, Ordering::Relaxed);
+        self.kept += 1;
+        self.added.push_back((topic.clone(), offset));
+    }
+
+    /// Messages aren't kept any more.
+    pub(crate) fn remove(&mut self, messages: usize, bytes: usize) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+        self.kept -= messages;
+    }
+
+    /// Counts bytes that are no message's.
+    pub(crate) fn charge(&self, bytes: usize) {
+        self.used.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Gives back what was charged.
+    pub(crate) fn discharge(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.used.load(Ordering::Relaxed) > self.limit
+    }
+
+    /// The message to give up next: the one that was added first and may still be there.
+    pub(crate) fn oldest(&mut self) -> Option<(Topic, u64)> {
+        self.added.pop_front()
+    }
+
+    /// Whether most of what is remembered is gone; then [`Budget::retain`] pays for itself.
+    pub(crate) fn is_stale(&self) -> bool {
+        self.added.len() > 1024 + 2 * self.kept
+    }
+
+    /// Forgets what isn't there any more.
+    pub(crate) fn retain(&mut self, is_there: impl Fn(&Topic, u64) -> bool) {
+        self.added.retain(|(topic, offset)| is_there(topic, *offset));
+        self.added.shrink_to(2 * self.added.len());
+    }
+}

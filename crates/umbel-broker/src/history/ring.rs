@@ -1,0 +1,248 @@
+//! The recent messages of one topic.
+//!
+//! They lie in the order of their offsets and none is missing between them. The memory broker's
+//! rings are all there is of a topic's history; a Redis broker's are a node's own copy of the end
+//! of it, so that a reader seldom has to ask the server.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+use umbel_protocol::{After, Delivery, GapReason, MessageId, Position, Stand, Timestamp, Topic};
+
+use super::{Budget, Facts, History, Start, before, resume};
+
+/// The ring of a topic.
+#[derive(Debug)]
+pub(crate) struct Ring {
+    pub(crate) history: History,
+    messages: VecDeque<Delivery>,
+    stand: Stand,
+    /// Whether its first message is the oldest that the topic's history holds.
+    whole: bool,
+    /// The upper half of epochs that begin now.
+    server: u32,
+    /// Readers that wait for more.
+    waiting: Vec<Arc<Notify>>,
+}
+
+/// What a ring says about a reader's place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Located {
+    /// It goes on there.
+    At(Start),
+    /// The ring doesn't reach so far back; the server does, perhaps.
+    Unknown,
+}
+
+impl Ring {
+    /// An empty ring of a topic that stands there.
+    pub(crate) fn new(history: History, stand: Stand, server: u32, whole: bool) -> Self {
+        Self { history, messages: VecDeque::new(), stand, whole, server, waiting: Vec::new() }
+    }
+
+    /// Where the topic stands.
+    pub(crate) fn stand(&self) -> Stand {
+        self.stand
+    }
+
+    pub(crate) fn set_server(&mut self, server: u32) {
+        self.server = server;
+    }
+
+    /// The oldest message on it.
+    pub(crate) fn first_id(&self) -> Option<MessageId> {
+        self.messages.front().and_then(|first| first.message.id)
+    }
+
+    /// The topic goes on behind this, which is no message.
+    pub(crate) fn pass_over(&mut self, id: MessageId) {
+        self.stand.position = id.into();
+    }
+
+    /// Whether a message of this offset is on it.
+    pub(crate) fn has(&self, offset: u64) -> bool {
+        let at = self.index_behind(offset);
+        at > 0 && offset_of(&self.messages[at - 1]) == offset
+    }
+
+    /// Puts the message on it that follows all that is there, and takes off what is more than the
+    /// topic's history holds.
+    pub(crate) fn push(&mut self, topic: &Topic, delivery: Delivery, budget: &mut Budget) {
+        let id = delivery.message.id.expect("a message with history has an id");
+        debug_assert!(id.offset > self.stand.offset(), "offsets grow");
+        self.stand = Stand { life: delivery.life, position: id.into() };
+        self.expire(delivery.message.published, budget);
+        budget.add(topic, id.offset, Budget::weight(&delivery));
+        self.messages.push_back(delivery);
+        let most = self.history.messages as usize;
+        while self.messages.len() > most {
+            self.drop_first(budget);
+        }
+        for reader in self.waiting.drain(..) {
+            reader.notify_one();
+        }
+    }
+
+    /// Puts messages before all others, if they are just what precedes them. `whole` says that they
+    /// begin with the oldest that is held.
+    pub(crate) fn push_front(
+        &mut self,
+        topic: &Topic,
+        older: Vec<Delivery>,
+        whole: bool,
+        budget: &mut Budget,
+    ) {
+        for delivery in older.into_iter().rev() {
+            budget.add(topic, offset_of(&delivery), Budget::weight(&delivery));
+            self.messages.push_front(delivery);
+        }
+        self.whole = whole;
+    }
+
+    /// Empties it: the topic goes on from another place, in another life.
+    pub(crate) fn restart(&mut self, stand: Stand, budget: &mut Budget) {
+        self.clear(budget);
+        self.stand = stand;
+        self.whole = false;
+    }
+
+    /// Takes off everything.
+    pub(crate) fn clear(&mut self, budget: &mut Budget) {
+        let bytes = self.messages.iter().map(Budget::weight).sum();
+        budget.remove(self.messages.len(), bytes);
+        self.messages = VecDeque::new();
+        self.whole = false;
+    }
+
+    /// Gives the message of this offset up, and all before it. Whether it is `whole` afterwards is
+    /// for who has no other copy of it to say.
+    pub(crate) fn evict(&mut self, offset: u64, still_whole: bool, budget: &mut Budget) {
+        while self.messages.front().is_some_and(|first| offset_of(first) <= offset) {
+            self.drop_first(budget);
+            self.whole = still_whole;
+        }
+        self.shrink();
+    }
+
+    /// Takes off what is older than the topic's history holds.
+    pub(crate) fn expire(&mut self, now: Timestamp, budget: &mut Budget) {
+        for _ in 0..self.expired(now) {
+            self.drop_first(budget);
+        }
+        self.shrink();
+    }
+
+    /// Where a reader begins that wants what comes after this.
+    pub(crate) fn locate(&self, after: After, now: Timestamp) -> Located {
+        let expired = self.expired(now);
+        match after {
+            After::Latest(count) => self.locate_latest(count as usize, expired),
+            After::Position(position) => self.locate_position(position, expired),
+        }
+    }
+
+    fn locate_latest(&self, count: usize, expired: usize) -> Located {
+        let held = self.messages.len() - expired;
+        if count > held && !self.whole {
+            return Located::Unknown;
+        }
+        let first = self.messages.get(self.messages.len() - count.min(held));
+        let id = first.and_then(|first| first.message.id);
+        Located::At(Start { position: id.map_or(self.stand.position, before), gap: None })
+    }
+
+    fn locate_position(&self, position: Position, expired: usize) -> Located {
+        let start = resume(position, &self.facts(position, expired));
+        match start.gap {
+            // The server may hold what the ring doesn't.
+            Some(GapReason::TooOld | GapReason::UnknownEpoch) if !self.whole => Located::Unknown,
+            _ => {
+                let next = self.index_behind(start.position.offset()).max(expired);
+                let next = self.messages.get(next).and_then(|next| next.message.id);
+                Located::At(start.settled(next))
+            }
+        }
+    }
+
+    fn facts(&self, position: Position, expired: usize) -> Facts {
+        let held = |at: usize| self.messages.get(at).filter(|_| at >= expired);
+        let id_at = |at: usize| held(at).and_then(|delivery| delivery.message.id);
+        let mut facts = Facts {
+            first: id_at(expired),
+            end: self.stand.position,
+            server: self.server,
+            ..Facts::default()
+        };
+        if let Some(id) = position.0 {
+            let behind = self.index_behind(id.offset);
+            let epoch = |at: usize, offset| {
+                id_at(at).filter(|id: &MessageId| id.offset == offset).map(|id| id.epoch)
+            };
+            facts.at = behind.checked_sub(1).and_then(|at| epoch(at, id.offset));
+            facts.following = epoch(behind, id.offset + 1);
+            facts.before = (expired..behind)
+                .rev()
+                .filter_map(id_at)
+                .find(|known| known.epoch == id.epoch && known.offset < id.offset);
+        }
+        facts
+    }
+
+    /// The messages behind an offset and up to another, as far as `bytes` reach, at least one if
+    /// there is any. `None` if some may be missing.
+    pub(crate) fn between(&self, after: u64, up_to: u64, bytes: usize) -> Option<Vec<Delivery>> {
+        let from = self.index_behind(after);
+        let lacks = match self.messages.front() {
+            Some(first) => from == 0 && offset_of(first) > after + 1,
+            None => self.stand.offset() > after,
+        };
+        if lacks {
+            return None;
+        }
+        let mut weight = 0;
+        let mut taken = Vec::new();
+        for delivery in self.messages.range(from..) {
+            if offset_of(delivery) > up_to || (weight > 0 && weight > bytes) {
+                break;
+            }
+            weight += Budget::weight(delivery);
+            taken.push(delivery.clone());
+        }
+        Some(taken)
+    }
+
+    /// Has a reader woken at the next message.
+    pub(crate) fn wait(&mut self, reader: &Arc<Notify>) {
+        // Those that gave up are held by nobody else.
+        self.waiting.retain(|known| Arc::strong_count(known) > 1);
+        self.waiting.push(reader.clone());
+    }
+
+    fn drop_first(&mut self, budget: &mut Budget) {
+        if let Some(first) = self.messages.pop_front() {
+            budget.remove(1, Budget::weight(&first));
+        }
+    }
+
+    fn shrink(&mut self) {
+        if self.messages.len() < self.messages.capacity() / 4 {
+            self.messages.shrink_to(2 * self.messages.len());
+        }
+    }
+
+    /// How many are older than the topic's history holds.
+    fn expired(&self, now: Timestamp) -> usize {
+        let age = u64::from(self.history.seconds) * 1_000_000;
+        let is_fresh = |delivery: &&Delivery| delivery.message.published.0 + age > now.0;
+        self.messages.iter().take_while(|delivery| !is_fresh(delivery)).count()
+    }
+
+    fn index_behind(&self, offset: u64) -> usize {
+        self.messages.partition_point(|delivery| offset_of(delivery) <= offset)
+    }
+}
+
+fn offset_of(delivery: &Delivery) -> u64 {
+    delivery.message.id.map_or(0, |id| id.offset)
+}

@@ -1,0 +1,406 @@
+//! What a node knows of the topics with history that it is subscribed to, and how it repairs what it
+//! missed of them. Plain state: it is told what came and says what to hand on and what to ask.
+//!
+//! Each topic is followed by a [track](track), which hands messages on in one row without a hole:
+//! where the next one doesn't fit, it holds back what comes, asks the server for what lies between,
+//! and goes on behind it. What it handed on last stays on a ring, so that sessions that come back
+//! mostly need no read.
+//!
+//! ```text
+//!  channel ──► received ──► track ──► parcels for the workers
+//!                             │ ▲
+//!                     asks ◄──┘ └── answered ◄── reads of the server
+//! ```
+
+mod track;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::sync::futures::OwnedNotified;
+use tokio::sync::{Notify, oneshot};
+use umbel_protocol::{After, Delivery, Position, Stand, Timestamp, Topic};
+
+use super::answer::Answer;
+use crate::history::{Budget, History, Read, Reader, Start, resume};
+use crate::{FetchError, Parcel};
+use track::Track;
+
+/// Every topic with history that a link carries.
+#[derive(Debug)]
+pub(super) struct Archive {
+    topics: HashMap<Topic, Track>,
+    budget: Budget,
+    asks: VecDeque<Ask>,
+    /// There are asks for the link.
+    asked: Arc<Notify>,
+    /// How far the server's clock is ahead of the node's, in microseconds.
+    ahead: i64,
+    lives: u64,
+    /// How many topics lack messages now.
+    behind: usize,
+}
+
+/// What is to be asked of the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Ask {
+    /// What comes behind the last message that was handed on.
+    Follow(Topic),
+    /// All that the topic's history holds.
+    Whole(Topic),
+    /// What comes behind a place, for readers that want more than the node keeps.
+    Page(Topic, After),
+}
+
+/// An ask on its way, with what it must be judged by.
+#[derive(Debug, Clone)]
+pub(super) struct Asked {
+    pub(super) ask: Ask,
+    pub(super) after: After,
+    pub(super) history: History,
+    /// Where the node stood.
+    stand: Stand,
+}
+
+/// What an answer changes.
+#[derive(Debug, Default)]
+pub(super) struct Answered {
+    /// For the workers that are attached to the topic.
+    pub(super) parcels: Vec<Parcel>,
+    /// Whether nobody knew before where the topic stands.
+    pub(super) is_first: bool,
+    /// Where it stands now, if that is known.
+    pub(super) stand: Option<Stand>,
+    /// Messages that the node had missed.
+    pub(super) repaired: u64,
+    /// Entries that are no messages.
+    pub(super) malformed: u64,
+}
+
+/// How a message from a channel fits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fit {
+    /// It was handed on.
+    Next,
+    /// It was handed on before.
+    Duplicate,
+    /// It waits for those that are missing before it.
+    Held,
+}
+
+/// What a reader waits for.
+pub(super) enum Fetching {
+    /// The ring is being filled.
+    Ring(OwnedNotified),
+    /// A page of its own.
+    Page(oneshot::Receiver<Result<Page, FetchError>>),
+}
+
+/// What is read for readers that want more than the node keeps.
+#[derive(Debug, Clone)]
+pub(super) struct Page {
+    start: Start,
+    stand: Stand,
+    messages: Vec<Delivery>,
+}
+
+impl Archive {
+    pub(super) fn new(history_bytes: usize) -> Self {
+        Self {
+            topics: HashMap::new(),
+            budget: Budget::new(Arc::new(AtomicUsize::new(0)), history_bytes),
+            asks: VecDeque::new(),
+            asked: Arc::default(),
+            ahead: 0,
+            lives: 0,
+            behind: 0,
+        }
+    }
+
+    /// What tells the link of asks.
+    pub(super) fn asked(&self) -> Arc<Notify> {
+        self.asked.clone()
+    }
+
+    /// Begins to follow a topic, unless it does already.
+    pub(super) fn follow(&mut self, topic: &Topic, history: History) {
+        if !self.topics.contains_key(topic) {
+            self.lives += 1;
+            self.topics.insert(topic.clone(), Track::new(history, self.lives));
+        }
+    }
+
+    /// Gives a topic up.
+    pub(super) fn forget(&mut self, topic: &Topic) {
+        if let Some(mut track) = self.topics.remove(topic) {
+            self.behind -= usize::from(track.is_behind());
+            track.ring.clear(&mut self.budget);
+        }
+        if self.topics.len() < self.topics.capacity() / 8 {
+            self.topics.shrink_to_fit();
+        }
+    }
+
+    /// A message with an id came by a topic's channel.
+    pub(super) fn received(
+        &mut self,
+        topic: &Topic,
+        delivery: Delivery,
+        parcels: &mut Vec<Parcel>,
+    ) -> Fit {
+        let Some(track) = self.topics.get_mut(topic) else {
+            // It is being given up.
+            return Fit::Duplicate;
+        };
+        let mut hands = Hands { topic, lives: &mut self.lives, budget: &mut self.budget, parcels };
+        let was_behind = track.is_behind();
+        let (fit, asks) = track.received(delivery, &mut hands);
+        self.behind += usize::from(track.is_behind() && !was_behind);
+        if asks {
+            self.ask(Ask::Follow(topic.clone()));
+        }
+        self.make_room();
+        fit
+    }
+
+    /// The server has confirmed the subscription: from now on nothing is missed, so it can be asked
+    /// what was.
+    pub(super) fn confirmed(&mut self, topic: &Topic) {
+        if let Some(track) = self.topics.get_mut(topic)
+            && track.wants_follow()
+        {
+            self.ask(Ask::Follow(topic.clone()));
+        }
+    }
+
+    /// Has those topics looked at of which nothing was heard since the last call.
+    pub(super) fn check_quiet(&mut self) {
+        let mut quiet = Vec::new();
+        for (topic, track) in &mut self.topics {
+            if track.is_quiet() && track.wants_follow() {
+                quiet.push(Ask::Follow(topic.clone()));
+            }
+        }
+        if !quiet.is_empty() {
+            self.asks.extend(quiet);
+            self.asked.notify_one();
+        }
+    }
+
+    /// The next asks, in the order in which they came, at most `most`, and `large` of readers'.
+    pub(super) fn take_asks(&mut self, most: usize, mut large: usize) -> Vec<Asked> {
+        let mut taken = Vec::new();
+        while taken.len() < most
+            && large > 0
+            && let Some(ask) = self.asks.pop_front()
+        {
+            large -= usize::from(!matches!(ask, Ask::Follow(_)));
+            let Some(track) = self.topics.get_mut(ask.topic()) else {
+                continue;
+            };
+            let after = match &ask {
+                Ask::Follow(_) => track.begin_follow(),
+                Ask::Whole(_) => After::Position(Position::START),
+                Ask::Page(_, after) => *after,
+            };
+            let (history, stand) = (track.ring.history, track.ring.stand());
+            taken.push(Asked { ask, after, history, stand });
+        }
+        taken
+    }
+
+    /// The link is gone, and with it all that was under way. Every topic is asked for again when its
+    /// subscription is confirmed.
+    pub(super) fn lost(&mut self) {
+        self.asks.clear();
+        for track in self.topics.values_mut() {
+            track.lost();
+        }
+    }
+
+    /// The server's answer.
+    pub(super) fn answered(&mut self, asked: &Asked, answer: &Answer, received: u64) -> Answered {
+        let topic = asked.ask.topic().clone();
+        self.ahead = signed_difference(answer.now, wall());
+        let Some(track) = self.topics.get_mut(&topic) else {
+            return Answered::default();
+        };
+        track.ring.set_server(answer.facts.server);
+        let mut answered = Answered::default();
+        let (messages, malformed) = answer.messages(&topic, received);
+        answered.malformed = malformed;
+        match &asked.ask {
+            Ask::Follow(_) => {
+                let parcels = &mut answered.parcels;
+                let mut hands = Hands {
+                    topic: &topic,
+                    lives: &mut self.lives,
+                    budget: &mut self.budget,
+                    parcels,
+                };
+                let place = matches!(asked.after, After::Position(_)).then_some(asked.stand);
+                let was_behind = track.is_behind();
+                let followed = track.followed(place, answer, messages, &mut hands);
+                self.behind += usize::from(track.is_behind());
+                self.behind -= usize::from(was_behind);
+                answered.is_first = followed.is_first;
+                answered.repaired = followed.repaired;
+                answered.stand = track.known_stand();
+                if followed.asks_again {
+                    self.ask(Ask::Follow(topic));
+                }
+            }
+            Ask::Whole(_) => {
+                track.fill(&topic, asked.stand, answer, messages, &mut self.budget);
+            }
+            Ask::Page(_, after) => {
+                let page = page(track, *after, answer, messages);
+                track.give_page(*after, &Ok(page));
+            }
+        }
+        self.make_room();
+        answered
+    }
+
+    /// The server refused to answer.
+    pub(super) fn refused(&mut self, asked: &Asked, error: &FetchError) -> Answered {
+        let topic = asked.ask.topic();
+        let mut answered = Answered::default();
+        let Some(track) = self.topics.get_mut(topic) else {
+            return answered;
+        };
+        match &asked.ask {
+            Ask::Follow(_) => {
+                let parcels = &mut answered.parcels;
+                let mut hands =
+                    Hands { topic, lives: &mut self.lives, budget: &mut self.budget, parcels };
+                self.behind -= usize::from(track.is_behind());
+                track.give_up(&mut hands);
+                answered.is_first = !track.is_known();
+                answered.stand = track.known_stand();
+            }
+            Ask::Whole(_) => track.refuse_ring(),
+            Ask::Page(_, after) => track.give_page(*after, &Err(error.clone())),
+        }
+        answered
+    }
+
+    pub(super) fn read(&self, reader: &mut Reader, up_to: Option<Stand>, bytes: usize) -> Read {
+        match self.topics.get(reader.topic()) {
+            Some(track) if track.is_known() => reader.read(&track.ring, up_to, bytes, self.now()),
+            _ => Read::Missing,
+        }
+    }
+
+    /// Has fetched what a reader lacks; readers of one topic share it as far as the node can keep
+    /// it.
+    pub(super) fn fetch(&mut self, topic: &Topic, after: After) -> Result<Fetching, FetchError> {
+        let Some(track) = self.topics.get_mut(topic) else {
+            let text = format!("this node is not subscribed to `{topic}`");
+            return Err(FetchError { passes: true, text });
+        };
+        let (fetching, ask) = track.fetch(topic, after)?;
+        if let Some(ask) = ask {
+            self.ask(ask);
+        }
+        Ok(fetching)
+    }
+
+    pub(super) fn stand(&self, topic: &Topic) -> Option<Stand> {
+        self.topics.get(topic)?.known_stand()
+    }
+
+    pub(super) fn wait(&mut self, topic: &Topic, reader: &Arc<Notify>) {
+        if let Some(track) = self.topics.get_mut(topic) {
+            track.ring.wait(reader);
+        }
+    }
+
+    /// How many topics lack messages now.
+    pub(super) fn behind_count(&self) -> usize {
+        self.behind
+    }
+
+    fn ask(&mut self, ask: Ask) {
+        self.asks.push_back(ask);
+        self.asked.notify_one();
+    }
+
+    /// The time of day by the server's clock, which all ages are measured by.
+    fn now(&self) -> Timestamp {
+        Timestamp(wall().0.saturating_add_signed(self.ahead))
+    }
+
+    /// Gives up the oldest messages until all are within the budget.
+    fn make_room(&mut self) {
+        while self.budget.is_over()
+            && let Some((topic, offset)) = self.budget.oldest()
+        {
+            if let Some(track) = self.topics.get_mut(&topic)
+                && track.ring.has(offset)
+            {
+                track.ring.evict(offset, false, &mut self.budget);
+            }
+        }
+        if self.budget.is_stale() {
+            let topics = &self.topics;
+            let has = |topic: &Topic, offset| {
+                topics.get(topic).is_some_and(|track| track.ring.has(offset))
+            };
+            self.budget.retain(has);
+        }
+    }
+}
+
+impl Ask {
+    pub(super) fn topic(&self) -> &Topic {
+        match self {
+            Self::Follow(topic) | Self::Whole(topic) | Self::Page(topic, _) => topic,
+        }
+    }
+}
+
+impl Page {
+    /// Hands it to a reader.
+    pub(super) fn give(self, reader: &mut Reader) {
+        reader.take_fetched(self.start, self.stand, self.messages);
+    }
+}
+
+/// What a track needs to hand something on.
+struct Hands<'a> {
+    topic: &'a Topic,
+    lives: &'a mut u64,
+    budget: &'a mut Budget,
+    parcels: &'a mut Vec<Parcel>,
+}
+
+/// A page for a reader: what the ring has itself is left out.
+fn page(track: &Track, after: After, answer: &Answer, mut messages: Vec<Delivery>) -> Page {
+    let stand = track.ring.stand();
+    let until = track.ring.first_id().map_or(stand.offset() + 1, |first| first.offset);
+    messages.retain(|delivery| delivery.message.id.is_some_and(|id| id.offset < until));
+    for delivery in &mut messages {
+        delivery.life = stand.life;
+    }
+    let next = messages.first().and_then(|first| first.message.id);
+    let start = match after {
+        After::Position(position) => resume(position, &answer.facts).settled(next),
+        After::Latest(_) => {
+            Start { position: next.map_or(answer.facts.end, crate::history::before), gap: None }
+        }
+    };
+    Page { start, stand, messages }
+}
+
+fn wall() -> Timestamp {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since_epoch.as_micros()).unwrap_or(u64::MAX))
+}
+
+fn signed_difference(a: Timestamp, b: Timestamp) -> i64 {
+    let signed = |time: Timestamp| i64::try_from(time.0).unwrap_or(i64::MAX);
+    signed(a) - signed(b)
+}

@@ -1,0 +1,402 @@
+//! One topic, followed without a hole.
+
+use std::sync::Arc;
+
+use tokio::sync::{Notify, oneshot};
+use umbel_protocol::{After, Delivery, GapReason, MessageId, Position, Stand, Topic};
+
+use super::{Ask, Fetching, Fit, Hands, Page};
+use crate::history::{Budget, History, Ring, before, crosses, resume};
+use crate::redis::answer::Answer;
+use crate::{FetchError, Parcel};
+
+/// How much of a topic is held back while it is repaired, in bytes. Beyond it what came is given
+/// up: it is in the history, which is read again.
+const HELD_BYTES: usize = 4 << 20;
+
+/// A topic.
+#[derive(Debug)]
+pub(super) struct Track {
+    pub(super) ring: Ring,
+    /// Whether the ring's stand is the server's word.
+    known: bool,
+    /// What came and doesn't fit yet. `Some` as long as something is missing.
+    held: Option<Held>,
+    follow: Follow,
+    /// Whether a message came since the last check.
+    heard: bool,
+    /// Whether the topic's history is more than the ring is for.
+    is_deep: bool,
+    /// Who waits until the ring is filled.
+    filling: Option<Arc<Notify>>,
+    /// Who waits for pages, by their places.
+    pages: Vec<(After, Vec<Reply>)>,
+}
+
+type Reply = oneshot::Sender<Result<Page, FetchError>>;
+
+/// What is held back.
+#[derive(Debug, Default)]
+struct Held {
+    messages: Vec<Delivery>,
+    bytes: usize,
+    /// How many of them had come when the server was asked last: it knew of them then.
+    asked: usize,
+}
+
+/// Whether the server is asked what comes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Follow {
+    Idle,
+    /// It is to be.
+    Wanted,
+    UnderWay,
+}
+
+/// What an answer to [`Ask::Follow`] came to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Followed {
+    pub(super) is_first: bool,
+    pub(super) repaired: u64,
+    pub(super) asks_again: bool,
+}
+
+/// How a message fits behind where a topic stands.
+enum Place {
+    Next,
+    Before,
+    Elsewhere,
+}
+
+/// What part of the node's history one topic's ring may be filled with: more would push out what
+/// others have.
+const FILL_PART: usize = 4;
+
+impl Track {
+    pub(super) fn new(history: History, life: u64) -> Self {
+        let stand = Stand { life, position: Position::START };
+        Self {
+            ring: Ring::new(history, stand, 0, false),
+            known: false,
+            held: None,
+            follow: Follow::Idle,
+            heard: false,
+            is_deep: false,
+            filling: None,
+            pages: Vec::new(),
+        }
+    }
+
+    pub(super) fn is_known(&self) -> bool {
+        self.known
+    }
+
+    pub(super) fn is_behind(&self) -> bool {
+        self.held.is_some()
+    }
+
+    pub(super) fn known_stand(&self) -> Option<Stand> {
+        self.known.then(|| self.ring.stand())
+    }
+
+    /// Whether nothing was heard of it since the last call.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        !std::mem::take(&mut self.heard)
+    }
+
+    /// Has the server asked what comes next; false if it is asked already.
+    pub(super) fn wants_follow(&mut self) -> bool {
+        std::mem::replace(&mut self.follow, Follow::Wanted) != Follow::Wanted
+    }
+
+    /// The server is asked now: what comes behind this?
+    pub(super) fn begin_follow(&mut self) -> After {
+        self.follow = Follow::UnderWay;
+        if let Some(held) = &mut self.held {
+            held.asked = held.messages.len();
+        }
+        if self.known { After::Position(self.ring.stand().position) } else { After::Latest(0) }
+    }
+
+    /// What was asked won't be answered.
+    pub(super) fn lost(&mut self) {
+        self.follow = Follow::Idle;
+        // All of it is in the history, which is read once the link is back.
+        if let Some(held) = &mut self.held {
+            *held = Held::default();
+        }
+        let text = "the link to the broker was lost".to_owned();
+        let error = FetchError { passes: true, text };
+        for (_, replies) in std::mem::take(&mut self.pages) {
+            answer_all(replies, &Err(error.clone()));
+        }
+        self.end_filling();
+    }
+
+    /// Takes a message that came by the channel. Tells how it fits, and whether the server must be
+    /// asked.
+    pub(super) fn received(&mut self, delivery: Delivery, hands: &mut Hands<'_>) -> (Fit, bool) {
+        let id = delivery.message.id.expect("messages without an id have no place here");
+        self.heard = true;
+        if !self.known {
+            // Whoever listens was let in after the subscription began, and so before this.
+            self.known = true;
+            let stand = Stand { position: before(id), ..self.ring.stand() };
+            self.ring.restart(stand, hands.budget);
+        }
+        if self.held.is_none() {
+            match self.place_of(id) {
+                Place::Next => {
+                    self.hand_on(delivery, hands);
+                    return (Fit::Next, false);
+                }
+                Place::Before => return (Fit::Duplicate, false),
+                Place::Elsewhere => {}
+            }
+        }
+        (Fit::Held, self.hold(delivery))
+    }
+
+    /// Holds a message back; whether the server must be asked.
+    fn hold(&mut self, delivery: Delivery) -> bool {
+        let is_new = self.held.is_none();
+        let held = self.held.get_or_insert_default();
+        held.bytes += Budget::weight(&delivery);
+        held.messages.push(delivery);
+        if held.bytes > HELD_BYTES {
+            *held = Held::default();
+            return self.wants_follow();
+        }
+        is_new && self.wants_follow()
+    }
+
+    /// Takes the server's answer to what comes behind `asked`; `None` if it was only asked where the
+    /// topic stands.
+    pub(super) fn followed(
+        &mut self,
+        asked: Option<Stand>,
+        answer: &Answer,
+        messages: Vec<Delivery>,
+        hands: &mut Hands<'_>,
+    ) -> Followed {
+        let mut followed = Followed::default();
+        let wanted_again = self.follow == Follow::Wanted;
+        if !wanted_again {
+            self.follow = Follow::Idle;
+        }
+        if !self.known {
+            self.known = true;
+            let stand = Stand { position: answer.facts.end, ..self.ring.stand() };
+            self.ring.restart(stand, hands.budget);
+            followed.is_first = true;
+        } else if let Some(asked) = asked.filter(|asked| asked.life == self.ring.stand().life) {
+            followed.repaired = self.take_answer(asked, answer, messages, hands);
+        }
+        let asks =
+            if self.held.is_some() || answer.more { self.go_on(answer.more, hands) } else { false };
+        followed.asks_again = asks && !wanted_again && self.wants_follow();
+        followed
+    }
+
+    /// Hands on what the server has behind what was handed on last; how much that was.
+    fn take_answer(
+        &mut self,
+        asked: Stand,
+        answer: &Answer,
+        messages: Vec<Delivery>,
+        hands: &mut Hands<'_>,
+    ) -> u64 {
+        let first = messages.first().and_then(|first| first.message.id);
+        let start = resume(asked.position, &answer.facts).settled(first);
+        if let Some(reason) = start.gap {
+            self.tell_gap(reason, start.position, hands);
+        }
+        let mut repaired = 0;
+        for delivery in messages {
+            let id = delivery.message.id.expect("entries without an id are no messages");
+            if id.offset <= self.ring.stand().offset() {
+                continue;
+            }
+            if crosses(self.ring.stand().position, id) {
+                self.tell_gap(GapReason::Rewound, before(id), hands);
+            }
+            repaired += 1;
+            self.hand_on(delivery, hands);
+        }
+        // Behind the last message there may be entries that are none: they are passed over.
+        if let Some(offset) = answer.last_offset()
+            && offset > self.ring.stand().offset()
+            && let Position(Some(id)) = self.ring.stand().position
+        {
+            self.ring.pass_over(MessageId { offset, ..id });
+        }
+        repaired
+    }
+
+    /// Hands on what was held back, if all before it is there. Whether the server must be asked
+    /// again.
+    fn go_on(&mut self, more: bool, hands: &mut Hands<'_>) -> bool {
+        let held = self.held.take().unwrap_or_default();
+        if more {
+            // What comes meanwhile has to wait, too.
+            self.held = Some(Held { asked: 0, ..held });
+            return true;
+        }
+        let mut messages = held.messages.into_iter().enumerate();
+        while let Some((at, delivery)) = messages.next() {
+            let id = delivery.message.id.expect("only messages with an id are held back");
+            match self.place_of(id) {
+                Place::Next => self.hand_on(delivery, hands),
+                Place::Before => {}
+                Place::Elsewhere if at < held.asked => {
+                    // The server was asked after this came, and doesn't have what lies before it.
+                    let went_back = crosses(self.ring.stand().position, id);
+                    let reason = if went_back { GapReason::Rewound } else { GapReason::TooOld };
+                    self.tell_gap(reason, before(id), hands);
+                    self.hand_on(delivery, hands);
+                }
+                Place::Elsewhere => {
+                    let mut kept = Held::default();
+                    let rest = messages.map(|(_, delivery)| delivery);
+                    for delivery in std::iter::once(delivery).chain(rest) {
+                        kept.bytes += Budget::weight(&delivery);
+                        kept.messages.push(delivery);
+                    }
+                    self.held = Some(kept);
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    /// The server can't be asked about this topic: what came is handed on, and what is missing
+    /// before it is told.
+    pub(super) fn give_up(&mut self, hands: &mut Hands<'_>) {
+        self.follow = Follow::Idle;
+        let Some(held) = self.held.take() else {
+            return;
+        };
+        for delivery in held.messages {
+            let id = delivery.message.id.expect("only messages with an id are held back");
+            match self.place_of(id) {
+                Place::Next => {}
+                Place::Before => continue,
+                Place::Elsewhere => self.tell_gap(GapReason::BrokerLink, before(id), hands),
+            }
+            self.hand_on(delivery, hands);
+        }
+    }
+
+    /// Fills the ring with all that the history holds.
+    pub(super) fn fill(
+        &mut self,
+        topic: &Topic,
+        asked: Stand,
+        answer: &Answer,
+        mut messages: Vec<Delivery>,
+        budget: &mut Budget,
+    ) {
+        let stand = self.ring.stand();
+        let until = self.ring.first_id().map_or(stand.offset() + 1, |first| first.offset);
+        let reaches = answer.facts.end.offset() + 1 >= until && self.is_of(&messages);
+        messages.retain(|delivery| delivery.message.id.is_some_and(|id| id.offset < until));
+        let bytes: usize = messages.iter().map(Budget::weight).sum();
+        let fits = !answer.more && bytes <= budget.limit() / FILL_PART;
+        if asked.life != stand.life || !reaches || !fits {
+            // A page will do for whoever waits.
+            self.is_deep = true;
+        } else {
+            for delivery in &mut messages {
+                delivery.life = stand.life;
+            }
+            self.ring.push_front(topic, messages, true, budget);
+        }
+        self.end_filling();
+    }
+
+    /// The server doesn't give the whole history: who waits for it will ask for a page and be told.
+    pub(super) fn refuse_ring(&mut self) {
+        self.is_deep = true;
+        self.end_filling();
+    }
+
+    /// Whether messages that were read are of the same row as those on the ring.
+    fn is_of(&self, messages: &[Delivery]) -> bool {
+        let known = self.ring.first_id().or(self.ring.stand().position.0);
+        let Some(known) = known else {
+            return true;
+        };
+        let same = messages.iter().filter_map(|delivery| delivery.message.id);
+        same.filter(|id| id.offset == known.offset).all(|id| id == known)
+    }
+
+    fn end_filling(&mut self) {
+        if let Some(filling) = self.filling.take() {
+            filling.notify_waiters();
+        }
+    }
+
+    /// What a reader has to wait for, and what must be asked for it.
+    pub(super) fn fetch(
+        &mut self,
+        topic: &Topic,
+        after: After,
+    ) -> Result<(Fetching, Option<Ask>), FetchError> {
+        if !self.known {
+            let text = format!("it is not known yet where `{topic}` stands");
+            return Err(FetchError { passes: true, text });
+        }
+        if !self.is_deep {
+            let is_new = self.filling.is_none();
+            let filling = self.filling.get_or_insert_default();
+            let waiting = Fetching::Ring(filling.clone().notified_owned());
+            return Ok((waiting, is_new.then(|| Ask::Whole(topic.clone()))));
+        }
+        let (reply, page) = oneshot::channel();
+        if let Some((_, replies)) = self.pages.iter_mut().find(|(place, _)| *place == after) {
+            replies.push(reply);
+            return Ok((Fetching::Page(page), None));
+        }
+        self.pages.push((after, vec![reply]));
+        Ok((Fetching::Page(page), Some(Ask::Page(topic.clone(), after))))
+    }
+
+    pub(super) fn give_page(&mut self, after: After, page: &Result<Page, FetchError>) {
+        if let Some(at) = self.pages.iter().position(|(place, _)| *place == after) {
+            let (_, replies) = self.pages.swap_remove(at);
+            answer_all(replies, page);
+        }
+    }
+
+    fn place_of(&self, id: MessageId) -> Place {
+        match self.ring.stand().position.0 {
+            None if id.offset == 1 => Place::Next,
+            Some(last) if last.epoch == id.epoch && id.offset == last.offset + 1 => Place::Next,
+            Some(last) if last.epoch == id.epoch && id.offset <= last.offset => Place::Before,
+            _ => Place::Elsewhere,
+        }
+    }
+
+    fn hand_on(&mut self, mut delivery: Delivery, hands: &mut Hands<'_>) {
+        delivery.life = self.ring.stand().life;
+        self.ring.push(hands.topic, delivery.clone(), hands.budget);
+        hands.parcels.push(Parcel::Message(delivery));
+    }
+
+    fn tell_gap(&mut self, reason: GapReason, position: Position, hands: &mut Hands<'_>) {
+        *hands.lives += 1;
+        let stand = Stand { life: *hands.lives, position };
+        self.ring.restart(stand, hands.budget);
+        self.is_deep = false;
+        let topic = hands.topic.clone();
+        hands.parcels.push(Parcel::Gap { topic, reason, stand: Some(stand) });
+    }
+}
+
+/// Who has gone meanwhile needs no answer.
+fn answer_all(replies: Vec<Reply>, page: &Result<Page, FetchError>) {
+    for reply in replies {
+        let _ = reply.send(page.clone());
+    }
+}

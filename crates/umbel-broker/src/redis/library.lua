@@ -1,0 +1,274 @@
+#!lua name=umbel
+-- History of topics in Redis, for Umbel's nodes and for any other client.
+--
+-- A topic's only key is a stream of the channel's name, such as umbel:news. Its entries have the ids
+-- <offset>-<milliseconds since 1970> and the fields e, the epoch, and m, the message with the header
+-- that nodes read. Offsets count on by one. An epoch is 8 hexadecimal digits of the server's
+-- replication id and 8 of the time in microseconds: a server that was restarted or promoted begins a
+-- new one, since nobody knows what the last one had besides.
+--
+--   FCALL umbel_publish 1 umbel:news <payload> [messages 100] [seconds 300] [keep 86400]
+--                                              [event <name>] [kind text|json|binary]
+--
+-- gives a message its id, keeps it, takes off what is more or older than the topic's history may
+-- hold, and publishes it, at once. It answers {id, receivers}. With a second key, such as
+-- {umbel:news}:once:order-17, the message is published only once within 300 seconds, and a repeated
+-- call gets the first answer; another payload under the same key is an error, UMBELKEY.
+
+-- Nodes replace an older version of this library by their own.
+local VERSION = 1
+local ONCE_SECONDS = 300
+
+-- The first half of epochs, asked for at most every 100 ms: a server seldom becomes another.
+local known_server, known_until = nil, 0
+local function server_id(ms)
+  if not known_server or ms >= known_until or ms < known_until - 1000 then
+    local info = redis.call('INFO', 'replication')
+    known_server = string.match(info, 'master_replid:(%x%x%x%x%x%x%x%x)')
+    known_until = ms + 100
+  end
+  return known_server
+end
+
+local function decimal(number)
+  return string.format('%.0f', number)
+end
+
+-- Offset and milliseconds of an entry, which its id consists of.
+local function place(entry)
+  local id = entry[1]
+  local dash = string.find(id, '-', 1, true)
+  return tonumber(string.sub(id, 1, dash - 1)), tonumber(string.sub(id, dash + 1))
+end
+
+-- A field of an entry. One that was written by hand may have others, or none of ours.
+local function field(entry, name)
+  local fields = entry[2]
+  if name == 'e' and fields[1] == 'e' then return fields[2] end
+  for i = 1, #fields, 2 do
+    if fields[i] == name then return fields[i + 1] end
+  end
+  return nil
+end
+
+local function epoch_of(entry)
+  local epoch = field(entry, 'e')
+  if epoch and #epoch == 16 then return epoch end
+  return nil
+end
+
+local function id_of(entry)
+  local epoch = epoch_of(entry)
+  if not epoch then return '' end
+  local offset = place(entry)
+  return epoch .. '-' .. decimal(offset)
+end
+
+-- Takes off the entries that are older than the history may hold, but for the last one, which says
+-- where the topic stands.
+local function trim(key, ms, seconds)
+  local limit = ms - seconds * 1000
+  local from, count, fresh = '-', 1, nil
+  while true do
+    local entries = redis.call('XRANGE', key, from, '+', 'COUNT', count)
+    if #entries == 0 then break end
+    local offset, time
+    for i = 1, #entries do
+      offset, time = place(entries[i])
+      if time > limit then
+        fresh = offset
+        break
+      end
+    end
+    if fresh or #entries < count then break end
+    from, count = decimal(offset + 1), 64
+  end
+  if fresh then
+    redis.call('XTRIM', key, 'MINID', decimal(fresh))
+  else
+    redis.call('XTRIM', key, 'MAXLEN', 1)
+  end
+end
+
+-- The options that clients give by name, as fields of the header.
+local function header_fields(event, kind, payload)
+  local fields = ''
+  if event then
+    if #event == 0 or #event > 127 or string.find(event, '[%c]') or string.sub(event, 1, 6) == 'umbel.' then
+      return nil, 'event must be 1 to 127 bytes without control characters, not beginning with umbel.'
+    end
+    fields = '\4' .. string.char(#event) .. event
+  end
+  if kind == 'json' then
+    if not pcall(cjson.decode, payload) then return nil, 'the payload is not JSON' end
+    fields = fields .. '\5\1j'
+  elseif kind == 'text' or kind == 'binary' then
+    fields = fields .. '\5\1' .. string.sub(kind, 1, 1)
+  elseif kind then
+    return nil, 'kind must be text, json or binary'
+  end
+  return fields
+end
+
+local function publish(keys, args)
+  local call = redis.call
+  local key, once, payload = keys[1], keys[2], args[1]
+  if not key or not payload then
+    return redis.error_reply('ERR umbel_publish takes a topic\'s key and a payload')
+  end
+  local messages, seconds, keep = 100, 300, 86400
+  local fields, event, kind, fault = nil, nil, nil, nil
+  for i = 2, #args, 2 do
+    local name, value = args[i], args[i + 1]
+    if name == 'messages' then messages = tonumber(value)
+    elseif name == 'seconds' then seconds = tonumber(value)
+    elseif name == 'keep' then keep = tonumber(value)
+    -- Nodes give the fields of the header as they are.
+    elseif name == 'fields' then fields = value
+    elseif name == 'event' then event = value
+    elseif name == 'kind' then kind = value
+    else return redis.error_reply('ERR umbel_publish has no option ' .. name) end
+    if not value then return redis.error_reply('ERR the option ' .. name .. ' has no value') end
+  end
+  if not (messages and seconds and keep) or messages < 0 or seconds < 1 or keep < 1 then
+    return redis.error_reply('ERR messages, seconds and keep must be numbers above 0')
+  end
+  if not fields then
+    fields, fault = header_fields(event, kind, payload)
+    if not fields then return redis.error_reply('ERR ' .. fault) end
+  end
+
+  local digest
+  if once then
+    digest = redis.sha1hex(payload .. fields)
+    local known = call('GET', once)
+    if known then
+      local id, receivers, of = string.match(known, '^(%S+) (%d+) (%x+)$')
+      if of ~= digest then
+        return redis.error_reply('UMBELKEY another message was published with this key')
+      end
+      if id == '-' then id = '' end
+      return { id, tonumber(receivers) }
+    end
+  end
+
+  local time = call('TIME')
+  local micros = time[1] .. string.format('%06d', time[2])
+  local millis = string.sub(micros, 1, -4)
+  local stamp = '\3' .. string.char(#micros) .. micros
+  local id, envelope = '', nil
+  if messages == 0 then
+    envelope = '\255U\1' .. stamp .. fields .. '\0' .. payload
+  else
+    local ms = tonumber(millis)
+    local server = server_id(ms)
+    local last = call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1]
+    local offset, epoch = 1, nil
+    if last then
+      offset = place(last) + 1
+      epoch = epoch_of(last)
+      if epoch and string.sub(epoch, 1, 8) ~= server then epoch = nil end
+    end
+    epoch = epoch or server .. string.format('%08x', tonumber(micros) % 4294967296)
+    local digits = decimal(offset)
+    id = epoch .. '-' .. digits
+    envelope = '\255U\1\1\16' .. epoch .. '\2' .. string.char(#digits) .. digits .. stamp .. fields .. '\0' .. payload
+    call('XADD', key, 'MAXLEN', messages, digits .. '-' .. millis, 'e', epoch, 'm', envelope)
+    -- Now and then is often enough: readers take off what is too old, too.
+    if offset % 16 == 1 then
+      trim(key, ms, seconds)
+      call('EXPIRE', key, keep)
+    end
+  end
+  local receivers = call('PUBLISH', key, envelope)
+  if once then
+    local kept = id
+    if kept == '' then kept = '-' end
+    call('SET', once, kept .. ' ' .. receivers .. ' ' .. digest, 'EX', ONCE_SECONDS)
+  end
+  return { id, receivers }
+end
+
+-- For nodes: what of a topic comes after a place, and what they need to know to judge the place.
+--
+-- ARGV: end | all | latest:<n> | <epoch>-<offset>; how many entries and how many bytes at most; for how
+-- many seconds the history holds a message; for how many the key shall live on, 0: as it is.
+-- Answers {server, milliseconds, last id, first held id, epoch at the offset, epoch behind it, last id
+-- of the epoch before it, 1 if there is more, offset, message, offset, message, …}, '' for none.
+local function read(keys, args)
+  local call = redis.call
+  local key, after = keys[1], args[1]
+  local most, bytes, seconds, keep = tonumber(args[2]), tonumber(args[3]), tonumber(args[4]), tonumber(args[5])
+  local time = call('TIME')
+  local ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+  local answer = { server_id(ms), decimal(ms), '', '', '', '', '', 0 }
+  local last = call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1]
+  if not last then return answer end
+  if keep > 0 then call('EXPIRE', key, keep) end
+  trim(key, ms, seconds)
+  local last_offset, last_time = place(last)
+  answer[3] = id_of(last)
+  if last_time <= ms - seconds * 1000 then return answer end
+  local first = call('XRANGE', key, '-', '+', 'COUNT', 1)[1]
+  local first_offset = place(first)
+  answer[4] = id_of(first)
+
+  if after == 'end' or after == answer[3] then return answer end
+  local from = first_offset - 1
+  local count = string.match(after, '^latest:(%d+)$')
+  local epoch, offset = string.match(after, '^(%x+)-(%d+)$')
+  if count then
+    from = math.max(from, last_offset - tonumber(count))
+  elseif epoch then
+    offset = tonumber(offset)
+    for _, entry in ipairs(call('XRANGE', key, decimal(offset), decimal(offset + 1))) do
+      local at = place(entry)
+      local its = epoch_of(entry) or ''
+      if at == offset then answer[5] = its else answer[6] = its end
+    end
+    if answer[5] == epoch or answer[6] == epoch then
+      from = math.max(from, offset)
+    else
+      -- The last entry of the epoch, if one is held.
+      local up_to = math.min(offset - 1, last_offset)
+      while answer[7] == '' and up_to >= first_offset do
+        local entries = call('XREVRANGE', key, decimal(up_to), '-', 'COUNT', 64)
+        if #entries == 0 then break end
+        for _, entry in ipairs(entries) do
+          up_to = place(entry) - 1
+          if epoch_of(entry) == epoch then
+            answer[7] = id_of(entry)
+            from = up_to + 1
+            break
+          end
+        end
+      end
+    end
+  elseif after ~= 'all' then
+    return redis.error_reply('ERR umbel_read knows no place ' .. after)
+  end
+
+  local given, size = 0, 0
+  while given < most and size < bytes and from < last_offset do
+    local entries = call('XRANGE', key, decimal(from + 1), '+', 'COUNT', math.min(most - given, 128))
+    if #entries == 0 then break end
+    for _, entry in ipairs(entries) do
+      local message = field(entry, 'm') or ''
+      if given > 0 and size + #message > bytes then
+        size = bytes
+        break
+      end
+      from = place(entry)
+      answer[#answer + 1] = decimal(from)
+      answer[#answer + 1] = message
+      given, size = given + 1, size + #message
+    end
+  end
+  if from < last_offset then answer[8] = 1 end
+  return answer
+end
+
+-- Above is what servers without functions run as scripts.
+redis.register_function('umbel_publish', publish)
+redis.register_function('umbel_read', read)
+redis.register_function('umbel_version', function() return VERSION end)

@@ -1,0 +1,160 @@
+//! The library of functions that history is made of, and how it gets into a server.
+//!
+//! A server of version 7 or later has functions; elsewhere the same code runs as scripts. A node
+//! loads what is missing or older than its own when it connects, and again when the server says
+//! that it doesn't know it.
+
+use redis::aio::MultiplexedConnection;
+use redis::{Cmd, RedisError, Value};
+
+use super::fault::{Fault, FaultKind};
+
+/// The library, as it is loaded: for `FUNCTION LOAD`.
+pub const LIBRARY: &str = include_str!("library.lua");
+
+/// Its version, which must be the one in its text.
+const VERSION: i64 = 1;
+
+/// Where the functions end and their registration begins.
+const REGISTRATION: &str = "redis.register_function(";
+
+/// How a server is asked for the library's work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Library {
+    /// By functions.
+    Functions,
+    /// By scripts of these digests.
+    Scripts { publish: String, read: String },
+    /// Not at all.
+    Unusable(Fault),
+}
+
+/// What the library does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Work {
+    Publish,
+    Read,
+}
+
+impl Library {
+    /// Finds out what the server has, and loads what it lacks. An error says that the connection
+    /// failed.
+    pub(super) async fn load(commands: &mut MultiplexedConnection) -> Result<Self, Fault> {
+        let loaded = match ask(commands, redis::cmd("FCALL").arg("umbel_version").arg(0)).await? {
+            Ok(Value::Int(version)) if version >= VERSION => Ok(Self::Functions),
+            Ok(_) => functions(commands).await?,
+            Err(error) if is_function_missing(&error) => functions(commands).await?,
+            Err(error) if is_unknown_command(&error) => scripts(commands).await?,
+            Err(error) => Err(error),
+        };
+        Ok(loaded.unwrap_or_else(|error| Self::Unusable(Fault::from(error))))
+    }
+
+    /// The beginning of a call, up to its keys.
+    pub(super) fn call(&self, work: Work) -> Result<Cmd, Fault> {
+        match (self, work) {
+            (Self::Functions, Work::Publish) => Ok(fcall("umbel_publish")),
+            (Self::Functions, Work::Read) => Ok(fcall("umbel_read")),
+            (Self::Scripts { publish, .. }, Work::Publish) => Ok(evalsha(publish)),
+            (Self::Scripts { read, .. }, Work::Read) => Ok(evalsha(read)),
+            (Self::Unusable(fault), _) => Err(fault.clone()),
+        }
+    }
+}
+
+/// Whether a call failed only since the server doesn't have the library any more.
+pub(super) fn is_missing(error: &Fault) -> bool {
+    let text = error.to_string();
+    text.contains("Function not found") || text.starts_with("NOSCRIPT")
+}
+
+fn fcall(name: &str) -> Cmd {
+    let mut command = redis::cmd("FCALL");
+    command.arg(name);
+    command
+}
+
+fn evalsha(digest: &str) -> Cmd {
+    let mut command = redis::cmd("EVALSHA");
+    command.arg(digest);
+    command
+}
+
+async fn functions(
+    commands: &mut MultiplexedConnection,
+) -> Result<Result<Library, RedisError>, Fault> {
+    let mut load = redis::cmd("FUNCTION");
+    let loaded = ask(commands, load.arg("LOAD").arg("REPLACE").arg(LIBRARY)).await?;
+    Ok(loaded.map(|_| Library::Functions))
+}
+
+async fn scripts(
+    commands: &mut MultiplexedConnection,
+) -> Result<Result<Library, RedisError>, Fault> {
+    let mut digests = Vec::new();
+    for name in ["publish", "read"] {
+        let mut load = redis::cmd("SCRIPT");
+        match ask(commands, load.arg("LOAD").arg(script(name))).await? {
+            Ok(Value::BulkString(digest)) => {
+                digests.push(String::from_utf8_lossy(&digest).into_owned());
+            }
+            Ok(Value::SimpleString(digest)) => digests.push(digest),
+            Ok(other) => {
+                let text = format!("SCRIPT LOAD answered {other:?}");
+                return Ok(Ok(Library::Unusable(Fault::new(FaultKind::Protocol, text))));
+            }
+            Err(error) => return Ok(Err(error)),
+        }
+    }
+    let read = digests.pop().unwrap_or_default();
+    Ok(Ok(Library::Scripts { publish: digests.pop().unwrap_or_default(), read }))
+}
+
+/// The same code as a script that does one of its works.
+fn script(name: &str) -> String {
+    let (_, code) = LIBRARY.split_once('\n').expect("the first line names the library");
+    let functions = code.split(REGISTRATION).next().unwrap_or_default();
+    format!("{functions}\nreturn {name}(KEYS, ARGV)\n")
+}
+
+/// An answer, be it an error of the server; an outer error is one of the connection.
+async fn ask(
+    commands: &mut MultiplexedConnection,
+    command: &Cmd,
+) -> Result<Result<Value, RedisError>, Fault> {
+    match command.query_async::<Value>(commands).await {
+        Ok(value) => Ok(Ok(value)),
+        Err(error) if error.code().is_some() => Ok(Err(error)),
+        Err(error)
+            if error.is_io_error() || error.is_timeout() || error.is_connection_dropped() =>
+        {
+            Err(error.into())
+        }
+        Err(error) => Ok(Err(error)),
+    }
+}
+
+fn is_function_missing(error: &RedisError) -> bool {
+    error.to_string().contains("Function not found")
+}
+
+fn is_unknown_command(error: &RedisError) -> bool {
+    error.to_string().contains("unknown command")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_library_says_its_version_and_splits_into_scripts() {
+        assert!(LIBRARY.starts_with("#!lua name=umbel\n"));
+        assert!(LIBRARY.contains(&format!("local VERSION = {VERSION}\n")));
+        for name in ["publish", "read"] {
+            let script = script(name);
+            assert!(script.contains(&format!("local function {name}(keys, args)")));
+            assert!(!script.contains("register_function") && !script.contains("#!lua"));
+            assert!(script.ends_with(&format!("return {name}(KEYS, ARGV)\n")));
+        }
+    }
+}

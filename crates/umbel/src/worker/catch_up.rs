@@ -1,0 +1,228 @@
+//! Sessions that catch up with a topic: piece after piece of its history, each as soon as the one
+//! before is written, until nothing lies between them and what comes live.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use umbel_broker::{FetchError, Read};
+use umbel_hub::{Hub, SessionKey};
+use umbel_protocol::history::Item;
+use umbel_protocol::{GapReason, Position, Stand, Topic};
+
+use super::Worker;
+use super::segments::Kept;
+use crate::session::{CatchUp, Session, SessionRef};
+
+/// How much of a topic's history is read at a time: what a socket takes in one go.
+const PIECE_BYTES: usize = 64 * 1024;
+
+/// How long a session rests when its broker can't be asked.
+const FETCH_PAUSE: Duration = Duration::from_secs(1);
+
+/// What became of an attempt to go on.
+enum Step {
+    /// There is something to write.
+    Given(CatchUp),
+    /// The session holds the topic.
+    Joined,
+    /// It is to be tried again at the next tick.
+    Wait(CatchUp),
+    /// The broker must be asked.
+    Fetch(CatchUp),
+}
+
+/// How far one topic is.
+enum Next {
+    Given,
+    Joined(Stand),
+    Wait,
+    Fetch,
+}
+
+impl Worker {
+    /// Gives a session, to which all is written, what comes next of the topics that it catches up
+    /// with; whether there is something to write.
+    pub(super) fn catch_up(&self, hub: &mut Hub<Session>, key: SessionKey) -> bool {
+        loop {
+            let session = hub.get_mut(key).expect("it was written to a moment ago");
+            let Some(next) = session.catch_ups.as_mut().and_then(|catch_ups| catch_ups.next())
+            else {
+                session.catch_ups.take_if(|catch_ups| catch_ups.is_empty());
+                return false;
+            };
+            let session = SessionRef { key, id: session.id };
+            match self.step(hub, session, next) {
+                Step::Joined => {}
+                Step::Given(catch_up) => {
+                    Worker::put_back(hub, session, catch_up);
+                    return true;
+                }
+                Step::Wait(catch_up) => {
+                    Worker::put_back(hub, session, catch_up);
+                    self.waiting.borrow_mut().push(session);
+                    return !hub.is_drained(key);
+                }
+                Step::Fetch(catch_up) => {
+                    self.fetch(hub, session, catch_up);
+                    return !hub.is_drained(key);
+                }
+            }
+        }
+    }
+
+    fn put_back(hub: &mut Hub<Session>, session: SessionRef, catch_up: CatchUp) {
+        if let Some(state) = Worker::alive_mut(hub, session) {
+            state.catch_ups.get_or_insert_default().push_front(catch_up);
+        }
+    }
+
+    fn step(&self, hub: &mut Hub<Session>, session: SessionRef, mut catch_up: CatchUp) -> Step {
+        match self.next(hub, session.key, &mut catch_up) {
+            Next::Given => Step::Given(catch_up),
+            Next::Wait => Step::Wait(catch_up),
+            Next::Fetch => Step::Fetch(catch_up),
+            Next::Joined(stand) => {
+                hub.subscribe(session.key, catch_up.topic(), catch_up.on_slow, Some(stand))
+                    .expect("a session doesn't hold what it catches up with");
+                catch_up.hold.fulfil();
+                Step::Joined
+            }
+        }
+    }
+
+    fn next(&self, hub: &mut Hub<Session>, key: SessionKey, catch_up: &mut CatchUp) -> Next {
+        loop {
+            if let Some((piece, from)) = catch_up.piece.take() {
+                let topic = catch_up.topic().clone();
+                let taken = hub.replay(key, &topic, &piece, from, piece.len());
+                if from + taken < piece.len() {
+                    catch_up.piece = Some((piece, from + taken));
+                }
+                return Next::Given;
+            }
+            // Who holds the topic in this worker gets what follows its stand; a topic that nobody
+            // holds begins where history ends.
+            let up_to = hub
+                .stand(catch_up.topic())
+                .map(|stand| stand.unwrap_or(Stand { life: 0, position: Position::START }));
+            if self.next_of_segment(hub, key, catch_up, up_to) {
+                return Next::Given;
+            }
+            let began = catch_up.reader.stand();
+            match self.broker.read(&mut catch_up.reader, up_to, PIECE_BYTES) {
+                Read::Located { gap: None, .. } => {}
+                Read::Located { gap: Some(reason), position, .. } => {
+                    self.tell_gap(hub, key, catch_up.topic(), reason, Some(position));
+                }
+                Read::Page(items) => {
+                    let encoding = hub.shared_by(key);
+                    let piece = Rc::new(hub.segment(encoding, catch_up.topic(), &items));
+                    let kept = Kept::of(&items, began, catch_up.reader.stand(), &piece);
+                    self.count_gaps(&items);
+                    let topic = catch_up.topic().clone();
+                    self.segments.borrow_mut().keep(encoding, topic, kept);
+                    catch_up.piece = Some((piece, 0));
+                }
+                Read::Joined(stand) => return Next::Joined(stand),
+                Read::Ahead => return Next::Wait,
+                Read::Missing => return Next::Fetch,
+            }
+        }
+    }
+
+    /// Goes on with what another session was given.
+    fn next_of_segment(
+        &self,
+        hub: &mut Hub<Session>,
+        key: SessionKey,
+        catch_up: &mut CatchUp,
+        up_to: Option<Stand>,
+    ) -> bool {
+        let Some(stand) = catch_up.reader.stand() else {
+            return false;
+        };
+        let topic = catch_up.topic().clone();
+        let found = self.segments.borrow_mut().find(hub.shared_by(key), &topic, stand, up_to);
+        let Some((segment, from, to)) = found else {
+            return false;
+        };
+        let taken = hub.replay(key, &topic, &segment, from, to);
+        catch_up.reader.skip_to(segment.position(from + taken - 1));
+        true
+    }
+
+    /// Asks the broker, and goes on when it has answered.
+    fn fetch(&self, hub: &mut Hub<Session>, session: SessionRef, mut catch_up: CatchUp) {
+        if let Some(state) = Worker::alive_mut(hub, session) {
+            state.catch_ups.get_or_insert_default().begin_fetch(catch_up.topic());
+        }
+        let worker = self.rc();
+        self.tasks.spawn(Box::pin(async move {
+            let fetched = worker.broker.fetch(&mut catch_up.reader).await;
+            if let Err(error) = &fetched {
+                tracing::debug!(topic = %catch_up.topic(), %error, "History can't be read");
+                tokio::time::sleep(FETCH_PAUSE).await;
+            }
+            worker.fetched(session, catch_up, fetched);
+        }));
+    }
+
+    fn fetched(&self, session: SessionRef, catch_up: CatchUp, fetched: Result<(), FetchError>) {
+        let mut hub = self.hub.borrow_mut();
+        let Some(state) = Worker::alive_mut(&mut hub, session) else {
+            return;
+        };
+        let wanted = state.catch_ups.as_mut().is_some_and(|all| all.end_fetch(catch_up.topic()));
+        if !wanted || state.is_closing() {
+            return;
+        }
+        match fetched {
+            Err(error) if !error.passes => self.give_up(&mut hub, session, catch_up),
+            _ => Worker::put_back(&mut hub, session, catch_up),
+        }
+        self.flush(&mut hub, session.key, self.clock.micros());
+    }
+
+    /// What the session lacks can't be had; it goes on with what comes.
+    fn give_up(&self, hub: &mut Hub<Session>, session: SessionRef, catch_up: CatchUp) {
+        let topic = catch_up.topic().clone();
+        let stand = hub.stand(&topic).unwrap_or_else(|| self.broker.stand(&topic));
+        let position = stand.map(|stand| stand.position);
+        self.tell_gap(hub, session.key, &topic, GapReason::BrokerLink, position);
+        hub.subscribe(session.key, &topic, catch_up.on_slow, stand)
+            .expect("a session doesn't hold what it catches up with");
+        catch_up.hold.fulfil();
+    }
+
+    /// Goes on with those for whom this worker had to do something else first.
+    pub(super) fn retry_waiting(&self) {
+        let waiting = std::mem::take(&mut *self.waiting.borrow_mut());
+        let mut hub = self.hub.borrow_mut();
+        for session in waiting {
+            if Worker::is_alive(&hub, session) {
+                self.flush(&mut hub, session.key, self.clock.micros());
+            }
+        }
+    }
+
+    fn count_gaps(&self, items: &[Item]) {
+        for item in items {
+            if let Item::Gap(reason, _) = item {
+                self.metrics.gaps.of(*reason).add(1);
+            }
+        }
+    }
+
+    /// Tells a session of a gap in what it is about to get.
+    pub(crate) fn tell_gap(
+        &self,
+        hub: &mut Hub<Session>,
+        key: SessionKey,
+        topic: &Topic,
+        reason: GapReason,
+        position: Option<Position>,
+    ) {
+        hub.tell_gap(key, topic, reason, position);
+        self.metrics.gaps.of(reason).add(1);
+    }
+}
