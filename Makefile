@@ -2,9 +2,10 @@
 
 CARGO ?= cargo
 FUZZ_SECONDS ?= 600
+FAULT_RUNS ?= 20
 FUZZ_TARGETS = session_input json_commands publish_body topics routes config envelope
 
-.PHONY: help run test test-long tools lint bench bench-quick bench-redis fuzz reference
+.PHONY: help run test test-long faults tools lint bench bench-quick bench-redis fuzz reference
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -18,13 +19,24 @@ test: tools lint ## All checks and tests that take minutes at most
 test-long: tools ## The tests that take longer: large audiences, memory over rounds, many property cases, fuzzing
 	$(CARGO) test --locked --release -p umbel-e2e -- --ignored --test-threads=1 --nocapture
 	PROPTEST_CASES=20000 $(CARGO) test --locked --release -p umbel-protocol -p umbel-hub -p umbel-broker -p umbel
+	$(MAKE) faults
 	$(MAKE) fuzz
 
-# Tests and benches run against real servers, of Debian's packages; one stops a thread with strace.
+faults: tools ## The tests in which Redis fails, FAULT_RUNS times over; says how many failed
+	@$(CARGO) test --locked --release -p umbel-e2e --test history_faults --test history_refusals --no-run
+	@failed=0; for run in $$(seq $(FAULT_RUNS)); do \
+		$(CARGO) test --quiet --locked --release -p umbel-e2e --test history_faults --test history_refusals \
+			>target/faults.log 2>&1 || { failed=$$((failed + 1)); mv target/faults.log target/faults-$$run.log; }; \
+	done; rm -f target/faults.log; echo "$$failed of $(FAULT_RUNS) runs failed"; test $$failed -eq 0
+
+# Tests and benches run against real servers, of Debian's packages; one stops a thread with strace,
+# one publishes from Python.
 tools: ## Install the programs that tests need, where they are missing
 	@missing=; \
 	command -v redis-server >/dev/null || missing="$$missing redis-server"; \
+	command -v redis-cli >/dev/null || missing="$$missing redis-tools"; \
 	command -v strace >/dev/null || missing="$$missing strace"; \
+	/usr/bin/python3 -c 'import redis' 2>/dev/null || missing="$$missing python3-redis"; \
 	if [ -n "$$missing" ]; then \
 		echo "installing$$missing"; \
 		export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1; \

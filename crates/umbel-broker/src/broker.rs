@@ -170,6 +170,14 @@ impl Broker {
         }
     }
 
+    /// What the node keeps of topics' history, in bytes.
+    pub fn history_bytes(&self) -> usize {
+        match self {
+            Self::Memory(memory) => memory.history_bytes(),
+            Self::Redis(redis) => redis.history_bytes(),
+        }
+    }
+
     /// Notifies `reader` once when a topic with history, that a worker is attached to, goes on.
     /// Forgets it when nobody else holds it.
     pub fn wait(&self, topic: &Topic, reader: &Arc<Notify>) {

@@ -2,6 +2,7 @@
 //! place among them.
 
 mod budget;
+mod page;
 mod reader;
 mod resume;
 mod ring;
@@ -9,6 +10,8 @@ mod ring;
 pub use reader::{Read, Reader};
 
 pub(crate) use budget::Budget;
+pub(crate) use page::Page;
+pub(crate) use reader::Lack;
 pub(crate) use resume::{Facts, Start, before, crosses, resume};
 pub(crate) use ring::Ring;
 

@@ -7,9 +7,8 @@
 mod shard;
 
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
 use umbel_protocol::{Stand, Timestamp, Topic};
@@ -27,8 +26,13 @@ pub struct MemoryBroker {
     hasher: RandomState,
     mailboxes: Box<[Arc<Mailbox>]>,
     origin: Origin,
-    /// The shard that [`MemoryBroker::tend`] looks at next.
-    tended: AtomicUsize,
+    /// When each shard's oldest message was published, in microseconds; the largest number if it
+    /// has none. Written under the shard's lock.
+    oldest: Box<[AtomicU64]>,
+    history: Arc<AtomicUsize>,
+    history_limit: usize,
+    /// The shard that is looked at next by who looks at them in turn.
+    next: AtomicUsize,
 }
 
 /// A message that couldn't be published, and the worker that has no room for it.
@@ -52,7 +56,10 @@ impl MemoryBroker {
             hasher: RandomState::new(),
             mailboxes: mailboxes.into_iter().collect(),
             origin: Origin::new(),
-            tended: AtomicUsize::new(0),
+            oldest: (0..SHARDS).map(|_| AtomicU64::new(u64::MAX)).collect(),
+            history: used,
+            history_limit: history_bytes,
+            next: AtomicUsize::new(0),
         }
     }
 
@@ -66,7 +73,8 @@ impl MemoryBroker {
         let Publish { delivery, history, key } = &publish;
         let topic = &delivery.message.topic;
         let digest = key.as_ref().map_or(0, |_| once::digest(&self.hasher, delivery));
-        let mut shard = self.shard(topic);
+        let index = self.index_of(topic);
+        let mut shard = self.lock(index);
         if let Some(key) = key {
             match shard.once.look(topic, key, digest) {
                 Seen::Never => {}
@@ -83,6 +91,7 @@ impl MemoryBroker {
         let Publish { mut delivery, key, .. } = publish;
         if let Some(history) = history {
             shard.keep(&mut delivery, history, &self.origin);
+            self.note_oldest(index, &shard);
         }
         let published =
             Published { id: delivery.message.id, receivers: u64::from(!workers.is_empty()) };
@@ -92,7 +101,40 @@ impl MemoryBroker {
         }
         workers.hand_out(delivery, |worker, parcel| self.mailbox(worker).push(parcel));
         drop(shard);
+        if history.is_some() && self.history_bytes() > self.history_limit {
+            self.make_room();
+        }
         Ok(Ok(published))
+    }
+
+    /// Gives up the oldest messages of all until they are within the limit; if there are none, quiet
+    /// topics.
+    fn make_room(&self) {
+        while self.history_bytes() > self.history_limit {
+            let time = |(_, time): &(usize, &AtomicU64)| time.load(Ordering::Relaxed);
+            let oldest = self.oldest.iter().enumerate().min_by_key(time);
+            match oldest.filter(|oldest| time(oldest) < u64::MAX) {
+                Some((index, _)) => {
+                    let mut shard = self.lock(index);
+                    shard.evict_oldest();
+                    self.note_oldest(index, &shard);
+                }
+                None => return self.forget_quiet(),
+            }
+        }
+    }
+
+    fn forget_quiet(&self) {
+        for _ in 0..SHARDS {
+            if self.history_bytes() > self.history_limit {
+                self.next_shard().forget_quietest();
+            }
+        }
+    }
+
+    fn note_oldest(&self, index: usize, shard: &Shard) {
+        let oldest = shard.oldest_time().map_or(u64::MAX, |time| time.0);
+        self.oldest[index].store(oldest, Ordering::Relaxed);
     }
 
     /// Publishes as soon as all workers concerned have room.
@@ -122,7 +164,7 @@ impl MemoryBroker {
     pub(crate) fn read(&self, reader: &mut Reader, up_to: Option<Stand>, bytes: usize) -> Read {
         let shard = self.shard(reader.topic());
         match shard.ring(reader.topic()) {
-            Some(ring) => reader.read(ring, up_to, bytes, wall()),
+            Some(ring) => reader.read(ring, &[], up_to, bytes, Timestamp::now()),
             None => Read::Missing,
         }
     }
@@ -131,14 +173,17 @@ impl MemoryBroker {
         self.shard(topic).ring(topic).map(crate::history::Ring::stand)
     }
 
+    pub(crate) fn history_bytes(&self) -> usize {
+        self.history.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn wait(&self, topic: &Topic, reader: &Arc<Notify>) {
         self.shard(topic).wait(topic, reader);
     }
 
     /// Looks through one of the shards for what is too old.
     pub(crate) fn tend(&self) {
-        let next = self.tended.fetch_add(1, Ordering::Relaxed) % SHARDS;
-        self.lock(next).tend(wall(), tokio::time::Instant::now());
+        self.next_shard().tend(Timestamp::now(), tokio::time::Instant::now());
     }
 
     fn mailbox(&self, worker: WorkerId) -> &Mailbox {
@@ -146,18 +191,21 @@ impl MemoryBroker {
     }
 
     fn shard(&self, topic: &Topic) -> MutexGuard<'_, Shard> {
+        self.lock(self.index_of(topic))
+    }
+
+    fn index_of(&self, topic: &Topic) -> usize {
         let hash = self.hasher.hash_one(topic.as_str());
-        self.lock(usize::try_from(hash % SHARDS as u64).expect("below 64"))
+        usize::try_from(hash % SHARDS as u64).expect("below 64")
+    }
+
+    fn next_shard(&self) -> MutexGuard<'_, Shard> {
+        self.lock(self.next.fetch_add(1, Ordering::Relaxed) % SHARDS)
     }
 
     fn lock(&self, index: usize) -> MutexGuard<'_, Shard> {
         self.shards[index].lock().expect("no code that can panic runs under this lock")
     }
-}
-
-fn wall() -> Timestamp {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(u64::try_from(since_epoch.as_micros()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
@@ -291,5 +339,67 @@ pub(crate) mod tests {
             let own: Vec<_> = first.iter().filter(|n| **n / 1000 == publisher).collect();
             assert!(own.is_sorted(), "what one publisher sends keeps its order");
         }
+    }
+
+    /// Far more topics than fit: each goes on counting, and what is given up is what is oldest, of
+    /// whichever topic.
+    #[tokio::test]
+    async fn what_is_oldest_gives_way_and_ids_go_on() {
+        const LIMIT: usize = 1 << 20;
+        let mailbox = Arc::new(Mailbox::new(usize::MAX));
+        let memory = MemoryBroker::new([mailbox], LIMIT);
+        let broker = Broker::Memory(memory);
+        let history = History { messages: 100, seconds: 1 << 20, keep_seconds: 1 << 20 };
+        let mut published = 0;
+        for topic in 0..500 {
+            let mut epoch = None;
+            for number in 0..100 {
+                published += 1;
+                let mut delivery = delivery(&format!("t.{topic}"), number);
+                delivery.message.payload = Payload::text("x".repeat(100));
+                delivery.message.published = Timestamp((1 << 52) + published);
+                let publish = Publish { delivery, history: Some(history), key: None };
+                let id = broker.publish(publish).await.unwrap().id.unwrap();
+                assert_eq!(id.offset, number + 1, "of topic {topic}");
+                assert_eq!(*epoch.get_or_insert(id.epoch), id.epoch, "of topic {topic}");
+            }
+            assert!(broker.history_bytes() <= LIMIT, "{}", broker.history_bytes());
+        }
+        assert!(broker.history_bytes() > LIMIT / 2, "{}", broker.history_bytes());
+        let Broker::Memory(memory) = &broker else { unreachable!("it is one") };
+        let held = |topic: u64| {
+            let topic = Topic::new(&format!("t.{topic}")).unwrap();
+            let shard = memory.shard(&topic);
+            shard.ring(&topic).is_some_and(|ring| ring.has(1))
+        };
+        assert!((490..500).all(held), "the newest are there");
+        assert!(!(0..400).any(held), "the oldest aren't");
+    }
+
+    #[tokio::test]
+    async fn where_topics_stood_is_forgotten_when_nothing_else_can_be() {
+        const LIMIT: usize = 64 << 10;
+        let memory = MemoryBroker::new([Arc::new(Mailbox::new(usize::MAX))], LIMIT);
+        let broker = Broker::Memory(memory);
+        let history = History { messages: 1, seconds: 1 << 20, keep_seconds: 1 << 20 };
+        let held = Topic::new("held").unwrap();
+        let _ = broker.attach(worker(0), &held, Some(history));
+        let mut epochs = std::collections::HashSet::new();
+        let publish = async |topic: &str| {
+            let publish =
+                Publish { delivery: delivery(topic, 0), history: Some(history), key: None };
+            broker.publish(publish).await.unwrap().id.unwrap()
+        };
+        publish("held").await;
+        for topic in 0..5000 {
+            let id = publish(&format!("t.{topic}")).await;
+            assert_eq!(id.offset, 1);
+            assert!(epochs.insert(id.epoch), "no two topics share an epoch");
+        }
+        // A topic of each shard may stay beyond the limit.
+        assert!(broker.history_bytes() < LIMIT + 64 * 1024, "{}", broker.history_bytes());
+        assert_eq!(publish("held").await.offset, 2, "who is listened to isn't forgotten");
+        assert_eq!(publish("t.4999").await.offset, 2, "nor who was heard of last");
+        assert_eq!(publish("t.0").await.offset, 1);
     }
 }

@@ -26,6 +26,7 @@ mod metrics;
 mod probe;
 mod publisher;
 mod reads;
+mod seldom;
 mod settings;
 mod status;
 
@@ -153,22 +154,27 @@ impl RedisBroker {
         let fetching = link.interest.archive().fetch(reader.topic(), reader.wanted())?;
         let fetched = async {
             match fetching {
-                Fetching::Ring(filled) => {
-                    filled.await;
-                    Ok(None)
+                Fetching::Ring(filled) => filled.await,
+                Fetching::Page(place) => {
+                    let (start, stand) = place.await.unwrap_or_else(|_| Err(unanswered()))?;
+                    reader.place(start, stand);
                 }
-                Fetching::Page(page) => page.await.unwrap_or_else(|_| Err(unanswered())).map(Some),
+                Fetching::Confirmation(confirmed) => {
+                    confirmed.await.unwrap_or_else(|_| Err(unanswered()))?;
+                    reader.confirm();
+                }
             }
+            Ok(())
         };
-        let fetched = timeout(FETCH_WAIT, fetched).await.unwrap_or_else(|_| Err(unanswered()))?;
-        if let Some(page) = fetched {
-            page.give(reader);
-        }
-        Ok(())
+        timeout(FETCH_WAIT, fetched).await.unwrap_or_else(|_| Err(unanswered()))
     }
 
     pub(crate) fn stand(&self, topic: &Topic) -> Option<Stand> {
         self.link_of(topic).interest.archive().stand(topic)
+    }
+
+    pub(crate) fn history_bytes(&self) -> usize {
+        self.links.iter().map(|link| link.interest.archive().bytes()).sum()
     }
 
     pub(crate) fn wait(&self, topic: &Topic, reader: &Arc<Notify>) {

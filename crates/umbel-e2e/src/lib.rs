@@ -17,6 +17,7 @@ mod proxy;
 mod redis;
 mod sse;
 mod wait;
+mod watcher;
 mod websocket;
 mod world;
 
@@ -30,5 +31,6 @@ pub use proxy::{Fault, Proxy};
 pub use redis::{Redis, RedisClient};
 pub use sse::SseClient;
 pub use wait::{DEADLINE, eventually, within};
+pub use watcher::{Publisher, Record, Seen, Watcher, Way};
 pub use websocket::{Frame, HANDSHAKE, Opcode, WebSocketClient, masked_frame};
 pub use world::World;

@@ -4,9 +4,12 @@ use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+
+use tokio::task::JoinSet;
 
 use crate::{Http2Client, HttpClient, Metrics, SseClient, WebSocketClient, within};
 
@@ -18,6 +21,8 @@ pub struct Node {
     admin: SocketAddr,
     /// Kept open: a node whose output nobody reads would be stopped by its own banner.
     _stdout: BufReader<ChildStdout>,
+    log: Arc<Mutex<String>>,
+    _log_task: JoinSet<()>,
     _file: Option<SettingsFile>,
     options: NodeOptions,
 }
@@ -124,12 +129,15 @@ impl Node {
         if let Some(url) = &options.broker {
             command.args(["--broker", url]);
         }
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let log = Arc::default();
+        let mut log_task = JoinSet::new();
+        log_task.spawn(keep_log(child.stderr.take().unwrap(), Arc::clone(&log)));
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let http = within("the node's banner", address_in_line(&mut stdout)).await;
         let admin = within("the node's banner", address_in_line(&mut stdout)).await;
         let options = options.clone();
-        Self { child, http, admin, _stdout: stdout, _file: file, options }
+        Self { child, http, admin, _stdout: stdout, log, _log_task: log_task, _file: file, options }
     }
 
     /// What `/readyz` says: its status and text.
@@ -250,6 +258,16 @@ impl Node {
         }
     }
 
+    /// Waits until it has logged a line with this in it, and gives how many such lines there are.
+    pub async fn logs(&self, text: &str) -> usize {
+        crate::eventually("the log line", || async {
+            let log = self.log.lock().unwrap();
+            let count = log.lines().filter(|line| line.contains(text)).count();
+            (count > 0).then_some(count)
+        })
+        .await
+    }
+
     /// Sends a signal to the process.
     pub fn signal(&self, name: &str) {
         let status = std::process::Command::new("kill")
@@ -262,6 +280,17 @@ impl Node {
     /// Waits for the process to end by itself and gives its exit code.
     pub async fn exit_code(&mut self) -> Option<i32> {
         within("the node's exit", self.child.wait()).await.unwrap().code()
+    }
+}
+
+/// Keeps what a node logs, and shows it where the test's own output goes. Ends with the node.
+async fn keep_log(stderr: ChildStderr, log: Arc<Mutex<String>>) {
+    let mut lines = BufReader::new(stderr).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        eprintln!("{line}");
+        let mut log = log.lock().unwrap();
+        log.push_str(&line);
+        log.push('\n');
     }
 }
 

@@ -32,6 +32,7 @@ pub enum Fault {
 pub struct Proxy {
     address: SocketAddr,
     fault: watch::Sender<Fault>,
+    port: watch::Sender<u16>,
     _tasks: JoinSet<()>,
 }
 
@@ -41,14 +42,20 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (fault, faults) = watch::channel(Fault::None);
+        let (port, ports) = watch::channel(port);
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, port, faults));
-        Self { address, fault, _tasks: tasks }
+        tasks.spawn(accept(listener, ports, faults));
+        Self { address, fault, port, _tasks: tasks }
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Leads new connections to another port on 127.0.0.1.
+    pub fn lead_to(&self, port: u16) {
+        self.port.send_replace(port);
     }
 
     /// Sets what happens to bytes from now on.
@@ -65,12 +72,17 @@ impl Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, port: u16, faults: watch::Receiver<Fault>) {
+async fn accept(
+    listener: TcpListener,
+    ports: watch::Receiver<u16>,
+    faults: watch::Receiver<Fault>,
+) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => {
                 let (client, _) = accepted.unwrap();
+                let port = *ports.borrow();
                 connections.spawn(connection(client, port, faults.clone()));
             }
             Some(_) = connections.join_next() => {}

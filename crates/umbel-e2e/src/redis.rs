@@ -55,6 +55,11 @@ impl Redis {
         .await;
     }
 
+    /// Where it keeps its files.
+    pub fn directory(&self) -> &std::path::Path {
+        &self.directory
+    }
+
     /// Its URL, for `--broker`.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)

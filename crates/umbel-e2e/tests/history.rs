@@ -115,6 +115,7 @@ on_both_brokers!(
     a_key_is_published_once,
     a_slow_consumer_reads_on_from_history,
     a_large_history_comes_whole,
+    what_does_not_fit_in_memory_is_told_or_read_elsewhere,
     resuming_works_over_http2,
 );
 
@@ -778,6 +779,75 @@ on_slow = \"drop\"
 }
 
 /// More than a node keeps at hand or reads at once.
+/// More than a node may keep, over several topics: the memory broker gives up the oldest and says
+/// so, over Redis all of it is still there.
+async fn what_does_not_fit_in_memory_is_told_or_read_elsewhere(bed: &Bed) {
+    const TOPICS: u64 = 8;
+    let settings = "\
+[broker]
+history_mib = 1
+
+[[topics]]
+match = \"**\"
+subscribe = \"anyone\"
+publish = \"anyone\"
+history = { messages = 1000, seconds = 300 }
+";
+    let world = World::new().workers(2).settings(settings);
+    let world = match &bed.redis {
+        Some(redis) => world.broker(&redis.url()),
+        None => world,
+    };
+    let world = world.start().await;
+    let node = world.node(0);
+    let mut firsts = Vec::new();
+    for topic in 0..TOPICS {
+        firsts.push(publish(node, &format!("feed.{topic}"), "first").await);
+    }
+    let filler = "x".repeat(10_000);
+    for round in 0..40 {
+        let lines: Vec<_> = (0..TOPICS)
+            .map(|topic| {
+                let topic = format!("feed.{topic}");
+                json!({"topic": topic, "text": format!("{round}:{filler}")}).to_string()
+            })
+            .collect();
+        let body = lines.join("\n");
+        let answer =
+            node.client().await.post("/publish", "application/x-ndjson", body.as_bytes()).await;
+        assert_eq!(answer.status, 200);
+    }
+    let mut given = 0;
+    for (topic, first) in firsts.iter().enumerate() {
+        let mut session = node.json().await;
+        let reply = subscribe(&mut session, &format!("feed.{topic}"), first).await;
+        assert_eq!(reply["recovered"], bed.redis.is_some(), "{reply}");
+        let mut last = offset(first);
+        if bed.redis.is_none() {
+            let gap = session.json().await;
+            assert_eq!(gap["reason"], "too_old", "{gap}");
+            last = offset(gap["position"].as_str().unwrap());
+        }
+        while last < 41 {
+            let message = session.json().await;
+            last += 1;
+            assert_eq!(offset(message["message_id"].as_str().unwrap()), last);
+            given += 1;
+        }
+    }
+    let all = 40 * TOPICS;
+    match bed.redis {
+        Some(_) => assert_eq!(given, all),
+        // As much as fits in 1 MiB.
+        None => assert!((50..110).contains(&given), "{given}"),
+    }
+    if bed.redis.is_none() {
+        node.metric_exceeds("umbel_history_bytes", 500_000.0).await;
+    }
+    let held = node.metrics().await.value("umbel_history_bytes");
+    assert!(held <= f64::from(1 << 20), "{held}");
+}
+
 async fn a_large_history_comes_whole(bed: &Bed) {
     let settings = "\
 [broker]

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::{Payload, Topic};
 
@@ -64,6 +65,12 @@ impl Stand {
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
+    /// The time of day; 1970 if the machine's clock is before that.
+    pub fn now() -> Self {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(u64::try_from(since_epoch.as_micros()).unwrap_or(u64::MAX))
+    }
+
     /// Milliseconds since the Unix epoch, as clients get it.
     pub fn as_millis(self) -> u64 {
         self.0 / 1000

@@ -1,10 +1,8 @@
-//! The two clocks of a node.
+//! The clock that spans are measured by.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
-use umbel_protocol::Timestamp;
-
-/// Measures spans within the process and tells the time of day to clients.
+/// Measures spans within the process.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clock {
     started: Instant,
@@ -34,11 +32,5 @@ impl Clock {
     pub(crate) fn micros(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_micros())
             .expect("a process doesn't run for 584 000 years")
-    }
-
-    /// The time of day; 1970 if the machine's clock is before that.
-    pub(crate) fn wall() -> Timestamp {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Timestamp(u64::try_from(since_epoch.as_micros()).unwrap_or(u64::MAX))
     }
 }

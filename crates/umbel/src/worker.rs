@@ -13,7 +13,6 @@ mod metrics;
 mod pace;
 mod pull;
 mod run;
-mod segments;
 mod tasks;
 mod ticks;
 
@@ -39,10 +38,9 @@ use crate::http::Connection;
 use crate::ledger::Ledger;
 use crate::route::Routes;
 use crate::session::incoming::FrameParser;
-use crate::session::{Session, SessionRef};
+use crate::session::{Segments, Session, SessionRef};
 use crate::wheel::{Tick, Wheel};
 use pace::Pace;
-use segments::Segments;
 use tasks::Tasks;
 
 /// The state of a worker, shared by the tasks of its thread. No borrow is held across an await.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use umbel_protocol::{Delivery, Topic};
+use umbel_protocol::{Delivery, Message, Timestamp, Topic};
 
 /// What a message takes besides its payload: its fields, its share of the tables.
 const MESSAGE_BYTES: usize = size_of::<Delivery>() + 48;
@@ -14,10 +14,18 @@ const MESSAGE_BYTES: usize = size_of::<Delivery>() + 48;
 pub(crate) struct Budget {
     used: Arc<AtomicUsize>,
     limit: usize,
-    /// Every message that was added and may still be there, by topic and offset.
-    added: VecDeque<(Topic, u64)>,
+    /// Every message that was added and may still be there.
+    added: VecDeque<Added>,
     /// How many messages are kept.
     kept: usize,
+}
+
+/// A message that was added.
+#[derive(Debug)]
+struct Added {
+    topic: Topic,
+    offset: u64,
+    published: Timestamp,
 }
 
 impl Budget {
@@ -31,15 +39,23 @@ impl Budget {
         self.limit
     }
 
+    /// How many bytes all owners keep now.
+    pub(crate) fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
     /// What a message is counted with.
     pub(crate) fn weight(delivery: &Delivery) -> usize {
         MESSAGE_BYTES + delivery.message.payload.bytes().len()
     }
 
-    pub(crate) fn add(&mut self, topic: &Topic, offset: u64, bytes: usize) {
-        self.used.fetch_add(bytes, Ordering::Relaxed);
+    /// A message with an id is kept from now on.
+    pub(crate) fn add(&mut self, delivery: &Delivery) {
+        let Message { topic, published, id, .. } = &delivery.message;
+        let offset = id.map_or(0, |id| id.offset);
+        self.used.fetch_add(Self::weight(delivery), Ordering::Relaxed);
         self.kept += 1;
-        self.added.push_back((topic.clone(), offset));
+        self.added.push_back(Added { topic: topic.clone(), offset, published: *published });
     }
 
     /// Messages aren't kept any more.
@@ -59,12 +75,17 @@ impl Budget {
     }
 
     pub(crate) fn is_over(&self) -> bool {
-        self.used.load(Ordering::Relaxed) > self.limit
+        self.used() > self.limit
     }
 
     /// The message to give up next: the one that was added first and may still be there.
     pub(crate) fn oldest(&mut self) -> Option<(Topic, u64)> {
-        self.added.pop_front()
+        self.added.pop_front().map(|added| (added.topic, added.offset))
+    }
+
+    /// When that was published.
+    pub(crate) fn oldest_time(&self) -> Option<Timestamp> {
+        self.added.front().map(|added| added.published)
     }
 
     /// Whether most of what is remembered is gone; then [`Budget::retain`] pays for itself.
@@ -74,7 +95,7 @@ impl Budget {
 
     /// Forgets what isn't there any more.
     pub(crate) fn retain(&mut self, is_there: impl Fn(&Topic, u64) -> bool) {
-        self.added.retain(|(topic, offset)| is_there(topic, *offset));
+        self.added.retain(|added| is_there(&added.topic, added.offset));
         self.added.shrink_to(2 * self.added.len());
     }
 }

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tokio::sync::Notify;
-use umbel_protocol::{After, Delivery, GapReason, MessageId, Position, Stand, Timestamp, Topic};
+use umbel_protocol::{After, Delivery, GapReason, MessageId, Position, Stand, Timestamp};
 
 use super::{Budget, Facts, History, Start, before, resume};
 
@@ -20,6 +20,8 @@ pub(crate) struct Ring {
     stand: Stand,
     /// Whether its first message is the oldest that the topic's history holds.
     whole: bool,
+    /// Whether it is a copy of what a server has: the server may be further.
+    is_copy: bool,
     /// The upper half of epochs that begin now.
     server: u32,
     /// Readers that wait for more.
@@ -33,12 +35,21 @@ pub(crate) enum Located {
     At(Start),
     /// The ring doesn't reach so far back; the server does, perhaps.
     Unknown,
+    /// The ring doesn't know the place; it may be one that the server has reached and the ring not
+    /// yet.
+    Unconfirmed,
 }
 
 impl Ring {
-    /// An empty ring of a topic that stands there.
-    pub(crate) fn new(history: History, stand: Stand, server: u32, whole: bool) -> Self {
-        Self { history, messages: VecDeque::new(), stand, whole, server, waiting: Vec::new() }
+    /// An empty ring of a topic that stands there, and which is all that there is of its history.
+    pub(crate) fn new(history: History, stand: Stand, server: u32) -> Self {
+        let (messages, waiting) = (VecDeque::new(), Vec::new());
+        Self { history, messages, stand, whole: true, is_copy: false, server, waiting }
+    }
+
+    /// An empty ring for a copy of what a server has.
+    pub(crate) fn copy(history: History, stand: Stand) -> Self {
+        Self { whole: false, is_copy: true, ..Self::new(history, stand, 0) }
     }
 
     /// Where the topic stands.
@@ -68,12 +79,12 @@ impl Ring {
 
     /// Puts the message on it that follows all that is there, and takes off what is more than the
     /// topic's history holds.
-    pub(crate) fn push(&mut self, topic: &Topic, delivery: Delivery, budget: &mut Budget) {
+    pub(crate) fn push(&mut self, delivery: Delivery, budget: &mut Budget) {
         let id = delivery.message.id.expect("a message with history has an id");
         debug_assert!(id.offset > self.stand.offset(), "offsets grow");
         self.stand = Stand { life: delivery.life, position: id.into() };
         self.expire(delivery.message.published, budget);
-        budget.add(topic, id.offset, Budget::weight(&delivery));
+        budget.add(&delivery);
         self.messages.push_back(delivery);
         let most = self.history.messages as usize;
         while self.messages.len() > most {
@@ -86,15 +97,9 @@ impl Ring {
 
     /// Puts messages before all others, if they are just what precedes them. `whole` says that they
     /// begin with the oldest that is held.
-    pub(crate) fn push_front(
-        &mut self,
-        topic: &Topic,
-        older: Vec<Delivery>,
-        whole: bool,
-        budget: &mut Budget,
-    ) {
+    pub(crate) fn push_front(&mut self, older: Vec<Delivery>, whole: bool, budget: &mut Budget) {
         for delivery in older.into_iter().rev() {
-            budget.add(topic, offset_of(&delivery), Budget::weight(&delivery));
+            budget.add(&delivery);
             self.messages.push_front(delivery);
         }
         self.whole = whole;
@@ -133,12 +138,13 @@ impl Ring {
         self.shrink();
     }
 
-    /// Where a reader begins that wants what comes after this.
-    pub(crate) fn locate(&self, after: After, now: Timestamp) -> Located {
+    /// Where a reader begins that wants what comes after this. `is_confirmed` says that a copy has
+    /// been compared with the server since the reader came.
+    pub(crate) fn locate(&self, after: After, is_confirmed: bool, now: Timestamp) -> Located {
         let expired = self.expired(now);
         match after {
             After::Latest(count) => self.locate_latest(count as usize, expired),
-            After::Position(position) => self.locate_position(position, expired),
+            After::Position(position) => self.locate_position(position, is_confirmed, expired),
         }
     }
 
@@ -152,9 +158,13 @@ impl Ring {
         Located::At(Start { position: id.map_or(self.stand.position, before), gap: None })
     }
 
-    fn locate_position(&self, position: Position, expired: usize) -> Located {
+    fn locate_position(&self, position: Position, is_confirmed: bool, expired: usize) -> Located {
         let start = resume(position, &self.facts(position, expired));
+        let is_confirmed = is_confirmed || !self.is_copy;
         match start.gap {
+            // Not even an epoch that it has never heard of proves anything: the server may have
+            // begun it.
+            Some(_) if !is_confirmed && !self.is_behind_us(position) => Located::Unconfirmed,
             // The server may hold what the ring doesn't.
             Some(GapReason::TooOld | GapReason::UnknownEpoch) if !self.whole => Located::Unknown,
             _ => {
@@ -163,6 +173,14 @@ impl Ring {
                 Located::At(start.settled(next))
             }
         }
+    }
+
+    /// Whether a place is one that the topic has left behind.
+    fn is_behind_us(&self, position: Position) -> bool {
+        let epoch = |position: Position| position.0.map(|id| id.epoch);
+        let stand = self.stand.position;
+        position.0.is_none()
+            || epoch(position) == epoch(stand) && position.offset() <= stand.offset()
     }
 
     fn facts(&self, position: Position, expired: usize) -> Facts {
@@ -200,16 +218,7 @@ impl Ring {
         if lacks {
             return None;
         }
-        let mut weight = 0;
-        let mut taken = Vec::new();
-        for delivery in self.messages.range(from..) {
-            if offset_of(delivery) > up_to || (weight > 0 && weight > bytes) {
-                break;
-            }
-            weight += Budget::weight(delivery);
-            taken.push(delivery.clone());
-        }
-        Some(taken)
+        Some(super::reader::taken(self.messages.range(from..), up_to, bytes))
     }
 
     /// Has a reader woken at the next message.

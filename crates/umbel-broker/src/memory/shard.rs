@@ -28,6 +28,8 @@ pub(super) struct Origin {
     /// The upper half of this process's epochs.
     server: u32,
     lives: AtomicU64,
+    /// When the newest epoch began, in microseconds.
+    epochs: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -44,15 +46,21 @@ const TOPIC_BYTES: usize = size_of::<Entry>() + size_of::<Ring>() + 64;
 
 impl Origin {
     pub(super) fn new() -> Self {
-        Self { server: fastrand::u32(..), lives: AtomicU64::new(1) }
+        let (lives, epochs) = (AtomicU64::new(1), AtomicU64::new(0));
+        Self { server: fastrand::u32(..), lives, epochs }
     }
 
     fn next_life(&self) -> u64 {
         self.lives.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// An epoch that no topic had before.
     fn epoch(&self, now: Timestamp) -> u64 {
-        u64::from(self.server) << 32 | (now.0 & u64::from(u32::MAX))
+        let next = |last: u64| now.0.max(last + 1);
+        let last =
+            self.epochs.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)));
+        let began = next(last.unwrap_or_else(|last| last));
+        u64::from(self.server) << 32 | (began & u64::from(u32::MAX))
     }
 }
 
@@ -76,16 +84,23 @@ impl Shard {
         history: Option<History>,
         origin: &Origin,
     ) {
-        self.entry(topic, history, origin).workers.insert(worker);
+        let entry = self.entry(topic, history, origin);
+        let was_charged = entry.is_charged();
+        entry.workers.insert(worker);
+        self.recharge(was_charged, false);
     }
 
     pub(super) fn detach(&mut self, worker: WorkerId, topic: &Topic) {
         let Some(entry) = self.topics.get_mut(topic) else {
             return;
         };
+        let was_charged = entry.is_charged();
         entry.workers.remove(worker);
         entry.used = Some(Instant::now());
-        if entry.workers.is_empty() && entry.is_forgettable(Instant::now()) {
+        let is_charged = entry.is_charged();
+        let is_over = entry.workers.is_empty() && entry.is_forgettable(Instant::now());
+        self.recharge(was_charged, is_charged);
+        if is_over {
             self.remove(&topic.clone());
         }
     }
@@ -112,8 +127,24 @@ impl Shard {
         let kept = delivery.clone();
         let Self { topics, budget, .. } = self;
         let ring = topics.get_mut(&topic).and_then(|entry| entry.ring.as_mut());
-        ring.expect("it was there a moment ago").push(&topic, kept, budget);
-        self.make_room();
+        ring.expect("it was there a moment ago").push(kept, budget);
+        self.forget_stale();
+    }
+
+    /// When its oldest message was published, or one that is gone already.
+    pub(super) fn oldest_time(&self) -> Option<Timestamp> {
+        self.budget.oldest_time()
+    }
+
+    /// Gives up its oldest message, if that is still there.
+    pub(super) fn evict_oldest(&mut self) {
+        let Self { topics, budget, .. } = self;
+        if let Some((topic, offset)) = budget.oldest()
+            && let Some(ring) = topics.get_mut(&topic).and_then(|entry| entry.ring.as_mut())
+            && ring.has(offset)
+        {
+            ring.evict(offset, true, budget);
+        }
     }
 
     /// Takes off what is too old and forgets whom nobody will ask for.
@@ -145,42 +176,37 @@ impl Shard {
             && entry.ring.is_none()
         {
             let stand = Stand { life: origin.next_life(), position: Position::START };
-            entry.ring = Some(Box::new(Ring::new(history, stand, origin.server, true)));
+            entry.ring = Some(Box::new(Ring::new(history, stand, origin.server)));
             entry.used = Some(Instant::now());
-            self.budget.charge(TOPIC_BYTES);
+            if entry.is_charged() {
+                self.budget.charge(TOPIC_BYTES);
+            }
         }
         entry
     }
 
-    /// Gives up the oldest messages until all are within the budget; if there are none, quiet
-    /// topics.
-    fn make_room(&mut self) {
-        while self.budget.is_over() {
-            let Some((topic, offset)) = self.budget.oldest() else {
-                return self.forget_quietest();
-            };
-            let Self { topics, budget, .. } = self;
-            if let Some(ring) = topics.get_mut(&topic).and_then(|entry| entry.ring.as_mut())
-                && ring.has(offset)
-            {
-                ring.evict(offset, true, budget);
-            }
-        }
-        self.forget_stale();
-    }
-
     /// Forgets where those topics stood that have been quiet for longest and nobody listens to: a
-    /// sixteenth of them, since finding them takes a look at all.
-    fn forget_quietest(&mut self) {
-        let quiet = self.topics.iter().filter(|(_, entry)| entry.workers.is_empty());
+    /// sixteenth of them, since finding them takes a look at all. The last one stays: it may be the
+    /// one that is being published to.
+    pub(super) fn forget_quietest(&mut self) {
+        let quiet = self.topics.iter().filter(|(_, entry)| entry.is_charged());
         let mut quiet: Vec<_> = quiet.map(|(topic, entry)| (entry.used, topic.clone())).collect();
-        if quiet.is_empty() {
+        if quiet.len() < 2 {
             return;
         }
         let count = quiet.len() / 16;
         quiet.select_nth_unstable_by_key(count, |(used, _)| *used);
         for (_, topic) in quiet.drain(..=count) {
             self.remove(&topic);
+        }
+    }
+
+    /// Topics that nobody listens to are counted: they are kept for those who may come back.
+    fn recharge(&self, was_charged: bool, is_charged: bool) {
+        match (was_charged, is_charged) {
+            (false, true) => self.budget.charge(TOPIC_BYTES),
+            (true, false) => self.budget.discharge(TOPIC_BYTES),
+            _ => {}
         }
     }
 
@@ -196,9 +222,11 @@ impl Shard {
     }
 
     fn remove(&mut self, topic: &Topic) {
-        if let Some(Entry { ring: Some(mut ring), .. }) = self.topics.remove(topic) {
-            ring.clear(&mut self.budget);
-            self.budget.discharge(TOPIC_BYTES);
+        if let Some(entry) = self.topics.remove(topic) {
+            self.recharge(entry.is_charged(), false);
+            if let Some(mut ring) = entry.ring {
+                ring.clear(&mut self.budget);
+            }
         }
         // Taking topics up and leaving them is rare beside publishing, and an eighth is a rare
         // size: shrinking pays for itself.
@@ -209,6 +237,11 @@ impl Shard {
 }
 
 impl Entry {
+    /// Whether the topic itself counts, besides its messages.
+    fn is_charged(&self) -> bool {
+        self.ring.is_some() && self.workers.is_empty()
+    }
+
     /// Whether nothing is lost if a topic is forgotten that no worker is attached to.
     fn is_forgettable(&self, now: Instant) -> bool {
         match (&self.ring, self.used) {

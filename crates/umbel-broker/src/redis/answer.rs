@@ -22,6 +22,8 @@ pub(super) struct Answer {
     pub(super) facts: Facts,
     /// Whether there is more behind what it gave.
     pub(super) more: bool,
+    /// Whether the key is to be kept from expiring, or has what is too old.
+    pub(super) wants_tending: bool,
     /// Offsets, and messages as they are kept.
     entries: Vec<(u64, Bytes)>,
 }
@@ -40,6 +42,12 @@ pub(super) fn place(after: After) -> String {
 }
 
 impl Answer {
+    /// An answer of a test's own server.
+    #[cfg(test)]
+    pub(super) fn of(now: Timestamp, facts: Facts, more: bool, entries: Vec<(u64, Bytes)>) -> Self {
+        Self { now, facts, more, wants_tending: false, entries }
+    }
+
     /// Reads what the server said.
     pub(super) fn parse(value: Value) -> Result<Self, Fault> {
         let malformed = || Fault::new(FaultKind::Protocol, "umbel_read answered something else");
@@ -60,6 +68,7 @@ impl Answer {
         let (at, following) = (epoch(next()?), epoch(next()?));
         let before = id(next()?)?;
         let more = next()? == "1";
+        let wants_tending = next()? == "1";
         let mut entries = Vec::new();
         while let Some(offset) = parts.next() {
             let offset = text(offset).and_then(|text| text.parse().ok()).ok_or_else(malformed)?;
@@ -69,7 +78,7 @@ impl Answer {
             entries.push((offset, message.into()));
         }
         let facts = Facts { first, end, at, following, before, server };
-        Ok(Self { now: Timestamp(millis * 1000), facts, more, entries })
+        Ok(Self { now: Timestamp(millis * 1000), facts, more, wants_tending, entries })
     }
 
     /// The offset of the last entry, be it a message or not.
@@ -124,7 +133,7 @@ mod tests {
         parts.extend(
             ["0000000a00000001-7", "0000000a00000001-3", "", "0000000a00000001", ""].map(bulk),
         );
-        parts.push(Value::Int(1));
+        parts.extend([Value::Int(1), Value::Int(0)]);
         parts.extend(further);
         parts
     }
@@ -154,7 +163,7 @@ mod tests {
             before: None,
             server: 10,
         };
-        assert_eq!((answer.facts, answer.more), (facts, true));
+        assert_eq!((answer.facts, answer.more, answer.wants_tending), (facts, true, false));
         assert_eq!((answer.now, answer.last_offset()), (Timestamp(1_764_000_000_123_000), Some(5)));
         let (messages, malformed) = answer.messages(&topic, 99);
         assert_eq!((messages.len(), malformed), (1, 2));

@@ -12,27 +12,32 @@
 //!                     asks ◄──┘ └── answered ◄── reads of the server
 //! ```
 
+#[cfg(test)]
+mod model;
 mod track;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use tokio::sync::futures::OwnedNotified;
 use tokio::sync::{Notify, oneshot};
 use umbel_protocol::{After, Delivery, Position, Stand, Timestamp, Topic};
 
 use super::answer::Answer;
-use crate::history::{Budget, History, Read, Reader, Start, resume};
+use crate::history::{Budget, History, Lack, Page, Read, Reader};
 use crate::{FetchError, Parcel};
-use track::Track;
+use track::{Placed, Track};
 
 /// Every topic with history that a link carries.
 #[derive(Debug)]
 pub(super) struct Archive {
     topics: HashMap<Topic, Track>,
     budget: Budget,
+    /// What was read for readers that want more than the rings have, in the order in which it came.
+    pages: VecDeque<Kept>,
+    pages_bytes: usize,
     asks: VecDeque<Ask>,
     /// There are asks for the link.
     asked: Arc<Notify>,
@@ -62,6 +67,8 @@ pub(super) struct Asked {
     pub(super) history: History,
     /// Where the node stood.
     stand: Stand,
+    /// How often it had asked what follows.
+    asks: u64,
 }
 
 /// What an answer changes.
@@ -94,23 +101,32 @@ pub(super) enum Fit {
 pub(super) enum Fetching {
     /// The ring is being filled.
     Ring(OwnedNotified),
-    /// A page of its own.
-    Page(oneshot::Receiver<Result<Page, FetchError>>),
+    /// A page, and the server's word on the place.
+    Page(oneshot::Receiver<Result<Placed, FetchError>>),
+    /// The server is compared with what the node knows.
+    Confirmation(oneshot::Receiver<Result<(), FetchError>>),
 }
 
-/// What is read for readers that want more than the node keeps.
-#[derive(Debug, Clone)]
-pub(super) struct Page {
-    start: Start,
-    stand: Stand,
-    messages: Vec<Delivery>,
+/// A page that somebody may still want.
+#[derive(Debug)]
+struct Kept {
+    topic: Topic,
+    page: Arc<Page>,
+    came: Instant,
 }
+
+/// How long pages are kept, and what part of the memory for history they may take: who needs one
+/// again has it read again.
+const PAGE_LIFE: Duration = Duration::from_secs(5);
+const PAGES_PART: usize = 4;
 
 impl Archive {
     pub(super) fn new(history_bytes: usize) -> Self {
         Self {
             topics: HashMap::new(),
             budget: Budget::new(Arc::new(AtomicUsize::new(0)), history_bytes),
+            pages: VecDeque::new(),
+            pages_bytes: 0,
             asks: VecDeque::new(),
             asked: Arc::default(),
             ahead: 0,
@@ -175,8 +191,12 @@ impl Archive {
         }
     }
 
-    /// Has those topics looked at of which nothing was heard since the last call.
+    /// Has those topics looked at of which nothing was heard since the last call, and forgets old
+    /// pages.
     pub(super) fn check_quiet(&mut self) {
+        while self.pages.front().is_some_and(|kept| kept.came.elapsed() > PAGE_LIFE) {
+            self.forget_page();
+        }
         let mut quiet = Vec::new();
         for (topic, track) in &mut self.topics {
             if track.is_quiet() && track.wants_follow() {
@@ -206,7 +226,8 @@ impl Archive {
                 Ask::Page(_, after) => *after,
             };
             let (history, stand) = (track.ring.history, track.ring.stand());
-            taken.push(Asked { ask, after, history, stand });
+            let asks = track.asks();
+            taken.push(Asked { ask, after, history, stand, asks });
         }
         taken
     }
@@ -223,7 +244,7 @@ impl Archive {
     /// The server's answer.
     pub(super) fn answered(&mut self, asked: &Asked, answer: &Answer, received: u64) -> Answered {
         let topic = asked.ask.topic().clone();
-        self.ahead = signed_difference(answer.now, wall());
+        self.ahead = signed_difference(answer.now, Timestamp::now());
         let Some(track) = self.topics.get_mut(&topic) else {
             return Answered::default();
         };
@@ -242,7 +263,7 @@ impl Archive {
                 };
                 let place = matches!(asked.after, After::Position(_)).then_some(asked.stand);
                 let was_behind = track.is_behind();
-                let followed = track.followed(place, answer, messages, &mut hands);
+                let followed = track.followed(place, asked.asks, answer, messages, &mut hands);
                 self.behind += usize::from(track.is_behind());
                 self.behind -= usize::from(was_behind);
                 answered.is_first = followed.is_first;
@@ -253,11 +274,11 @@ impl Archive {
                 }
             }
             Ask::Whole(_) => {
-                track.fill(&topic, asked.stand, answer, messages, &mut self.budget);
+                track.fill(asked.stand, answer, messages, &mut self.budget);
             }
             Ask::Page(_, after) => {
-                let page = page(track, *after, answer, messages);
-                track.give_page(*after, &Ok(page));
+                let page = track.take_page(*after, answer, messages);
+                self.keep(topic, page);
             }
         }
         self.make_room();
@@ -277,31 +298,37 @@ impl Archive {
                 let mut hands =
                     Hands { topic, lives: &mut self.lives, budget: &mut self.budget, parcels };
                 self.behind -= usize::from(track.is_behind());
-                track.give_up(&mut hands);
+                track.give_up(error, &mut hands);
                 answered.is_first = !track.is_known();
                 answered.stand = track.known_stand();
             }
             Ask::Whole(_) => track.refuse_ring(),
-            Ask::Page(_, after) => track.give_page(*after, &Err(error.clone())),
+            Ask::Page(_, after) => track.refuse_page(*after, error),
         }
         answered
     }
 
     pub(super) fn read(&self, reader: &mut Reader, up_to: Option<Stand>, bytes: usize) -> Read {
         match self.topics.get(reader.topic()) {
-            Some(track) if track.is_known() => reader.read(&track.ring, up_to, bytes, self.now()),
+            Some(track) if track.is_known() => {
+                reader.read(&track.ring, &track.pages, up_to, bytes, self.now())
+            }
             _ => Read::Missing,
         }
     }
 
     /// Has fetched what a reader lacks; readers of one topic share it as far as the node can keep
     /// it.
-    pub(super) fn fetch(&mut self, topic: &Topic, after: After) -> Result<Fetching, FetchError> {
+    pub(super) fn fetch(
+        &mut self,
+        topic: &Topic,
+        (after, lack): (After, Lack),
+    ) -> Result<Fetching, FetchError> {
         let Some(track) = self.topics.get_mut(topic) else {
             let text = format!("this node is not subscribed to `{topic}`");
             return Err(FetchError { passes: true, text });
         };
-        let (fetching, ask) = track.fetch(topic, after)?;
+        let (fetching, ask) = track.fetch(topic, after, lack)?;
         if let Some(ask) = ask {
             self.ask(ask);
         }
@@ -318,6 +345,11 @@ impl Archive {
         }
     }
 
+    /// What the rings take in memory.
+    pub(super) fn bytes(&self) -> usize {
+        self.budget.used()
+    }
+
     /// How many topics lack messages now.
     pub(super) fn behind_count(&self) -> usize {
         self.behind
@@ -330,7 +362,27 @@ impl Archive {
 
     /// The time of day by the server's clock, which all ages are measured by.
     fn now(&self) -> Timestamp {
-        Timestamp(wall().0.saturating_add_signed(self.ahead))
+        Timestamp(Timestamp::now().0.saturating_add_signed(self.ahead))
+    }
+
+    fn keep(&mut self, topic: Topic, page: Arc<Page>) {
+        self.pages_bytes += page.bytes();
+        self.budget.charge(page.bytes());
+        self.pages.push_back(Kept { topic, page, came: Instant::now() });
+        while self.pages.len() > 1 && self.pages_bytes > self.budget.limit() / PAGES_PART {
+            self.forget_page();
+        }
+    }
+
+    fn forget_page(&mut self) {
+        let Some(Kept { topic, page, .. }) = self.pages.pop_front() else {
+            return;
+        };
+        self.pages_bytes -= page.bytes();
+        self.budget.discharge(page.bytes());
+        if let Some(track) = self.topics.get_mut(&topic) {
+            track.pages.retain(|known| !Arc::ptr_eq(known, &page));
+        }
     }
 
     /// Gives up the oldest messages until all are within the budget.
@@ -362,42 +414,12 @@ impl Ask {
     }
 }
 
-impl Page {
-    /// Hands it to a reader.
-    pub(super) fn give(self, reader: &mut Reader) {
-        reader.take_fetched(self.start, self.stand, self.messages);
-    }
-}
-
 /// What a track needs to hand something on.
 struct Hands<'a> {
     topic: &'a Topic,
     lives: &'a mut u64,
     budget: &'a mut Budget,
     parcels: &'a mut Vec<Parcel>,
-}
-
-/// A page for a reader: what the ring has itself is left out.
-fn page(track: &Track, after: After, answer: &Answer, mut messages: Vec<Delivery>) -> Page {
-    let stand = track.ring.stand();
-    let until = track.ring.first_id().map_or(stand.offset() + 1, |first| first.offset);
-    messages.retain(|delivery| delivery.message.id.is_some_and(|id| id.offset < until));
-    for delivery in &mut messages {
-        delivery.life = stand.life;
-    }
-    let next = messages.first().and_then(|first| first.message.id);
-    let start = match after {
-        After::Position(position) => resume(position, &answer.facts).settled(next),
-        After::Latest(_) => {
-            Start { position: next.map_or(answer.facts.end, crate::history::before), gap: None }
-        }
-    };
-    Page { start, stand, messages }
-}
-
-fn wall() -> Timestamp {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(u64::try_from(since_epoch.as_micros()).unwrap_or(u64::MAX))
 }
 
 fn signed_difference(a: Timestamp, b: Timestamp) -> i64 {

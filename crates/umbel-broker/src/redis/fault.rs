@@ -146,7 +146,10 @@ const SCRIPT_DENIALS: [&str; 2] = ["can't run this command", "ACL failure in scr
 
 impl From<RedisError> for Fault {
     fn from(error: RedisError) -> Self {
-        let text = error.to_string();
+        let text = match (error.code(), error.detail()) {
+            (Some(code), Some(detail)) => format!("{code} {detail}"),
+            _ => error.to_string(),
+        };
         let kind = match error.code() {
             _ if SCRIPT_DENIALS.iter().any(|denial| text.contains(denial)) => FaultKind::Denied,
             Some(code) => FaultKind::of_code(code),

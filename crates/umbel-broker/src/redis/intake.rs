@@ -1,7 +1,7 @@
 //! From the bytes of a subscribe connection to the workers' mailboxes.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use redis::{Value, ValueCodec};
@@ -12,6 +12,7 @@ use super::archive::{Archive, Fit};
 use super::fault::{Fault, FaultKind};
 use super::interest::{Interest, Interested, Table};
 use super::metrics::{BrokerMetrics, Form};
+use super::seldom::Seldom;
 use crate::{Mailbox, Parcel};
 
 /// How much is read at once at most. What comes in one read is handed on in one go, so that a
@@ -34,12 +35,8 @@ pub(super) struct Intake {
     /// What one message of a topic with history leads to; empty between calls.
     fitted: Vec<Parcel>,
     metrics: Arc<BrokerMetrics>,
-    /// When it was logged last that a message is malformed.
-    told: Option<Instant>,
+    malformed: Seldom,
 }
-
-/// How often malformed messages are logged.
-const TELL_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The crate's parser, which doesn't say what it holds.
 #[derive(Default)]
@@ -81,7 +78,7 @@ impl Intake {
             mailboxes,
             fitted: Vec::new(),
             metrics,
-            told: None,
+            malformed: Seldom::default(),
         }
     }
 
@@ -101,7 +98,7 @@ impl Intake {
             return Err(Fault::new(FaultKind::Protocol, text));
         }
         let mut taken = Taken::default();
-        let times = Times { received: self.micros(), now: wall() };
+        let times = Times { received: self.micros(), now: Timestamp::now() };
         let mut table = interest.lock();
         let mut archive = interest.archive();
         for value in std::mem::take(&mut self.values) {
@@ -213,10 +210,9 @@ impl Intake {
     /// Something begins like an envelope and isn't one: nobody can be given it.
     fn malformed(&mut self, topic: &Topic, error: &envelope::EnvelopeError) {
         self.metrics.messages.of(Form::Malformed).add(1);
-        if self.told.is_none_or(|told| told.elapsed() > TELL_INTERVAL) {
-            self.told = Some(Instant::now());
+        self.malformed.log(|| {
             tracing::warn!(%topic, %error, "A malformed message came from Redis and is dropped");
-        }
+        });
     }
 
     fn micros(&self) -> u64 {
@@ -230,9 +226,4 @@ struct Times {
     /// By the node's own clock, in microseconds.
     received: u64,
     now: Timestamp,
-}
-
-fn wall() -> Timestamp {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(u64::try_from(since_epoch.as_micros()).unwrap_or(u64::MAX))
 }

@@ -64,6 +64,17 @@ local function id_of(entry)
   return epoch .. '-' .. decimal(offset)
 end
 
+-- The first entry that is not too old, of a stream whose last one isn't. Entries' times go up with
+-- their offsets.
+local function first_fresh(key, low, high, limit)
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    local offset, time = place(redis.call('XRANGE', key, decimal(middle), '+', 'COUNT', 1)[1])
+    if time > limit then high = middle else low = offset + 1 end
+  end
+  return redis.call('XRANGE', key, decimal(high), '+', 'COUNT', 1)[1]
+end
+
 -- Takes off the entries that are older than the history may hold, but for the last one, which says
 -- where the topic stands.
 local function trim(key, ms, seconds)
@@ -174,8 +185,10 @@ local function publish(keys, args)
     id = epoch .. '-' .. digits
     envelope = '\255U\1\1\16' .. epoch .. '\2' .. string.char(#digits) .. digits .. stamp .. fields .. '\0' .. payload
     call('XADD', key, 'MAXLEN', messages, digits .. '-' .. millis, 'e', epoch, 'm', envelope)
-    -- Now and then is often enough: readers take off what is too old, too.
-    if offset % 16 == 1 then
+    -- Now and then is often enough: readers pass over what is too old.
+    local _, last_ms = nil, ms
+    if last then _, last_ms = place(last) end
+    if offset % 16 == 1 or (ms - last_ms) * 32 > keep * 1000 then
       trim(key, ms, seconds)
       call('EXPIRE', key, keep)
     end
@@ -194,23 +207,32 @@ end
 -- ARGV: end | all | latest:<n> | <epoch>-<offset>; how many entries and how many bytes at most; for how
 -- many seconds the history holds a message; for how many the key shall live on, 0: as it is.
 -- Answers {server, milliseconds, last id, first held id, epoch at the offset, epoch behind it, last id
--- of the epoch before it, 1 if there is more, offset, message, offset, message, …}, '' for none.
+-- of the epoch before it, 1 if there is more, 1 if umbel_tend is due, offset, message, offset, message,
+-- …}, '' for none. It writes nothing, so that it works while the server takes no writes.
 local function read(keys, args)
   local call = redis.call
   local key, after = keys[1], args[1]
   local most, bytes, seconds, keep = tonumber(args[2]), tonumber(args[3]), tonumber(args[4]), tonumber(args[5])
   local time = call('TIME')
   local ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-  local answer = { server_id(ms), decimal(ms), '', '', '', '', '', 0 }
+  local answer = { server_id(ms), decimal(ms), '', '', '', '', '', 0, 0 }
   local last = call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1]
   if not last then return answer end
-  if keep > 0 then call('EXPIRE', key, keep) end
-  trim(key, ms, seconds)
+  local limit = ms - seconds * 1000
   local last_offset, last_time = place(last)
   answer[3] = id_of(last)
-  if last_time <= ms - seconds * 1000 then return answer end
+  if keep > 0 and call('PTTL', key) < keep * 500 then answer[9] = 1 end
+  if last_time <= limit then
+    if keep > 0 and call('XLEN', key) > 1 then answer[9] = 1 end
+    return answer
+  end
   local first = call('XRANGE', key, '-', '+', 'COUNT', 1)[1]
-  local first_offset = place(first)
+  local first_offset, first_time = place(first)
+  if first_time <= limit then
+    if keep > 0 then answer[9] = 1 end
+    first = first_fresh(key, first_offset, last_offset, limit)
+    first_offset = place(first)
+  end
   answer[4] = id_of(first)
 
   if after == 'end' or after == answer[3] then return answer end
@@ -268,7 +290,18 @@ local function read(keys, args)
   return answer
 end
 
+-- For nodes: takes off what is older than so many seconds, and has the key live on for so many.
+local function tend(keys, args)
+  if redis.call('EXISTS', keys[1]) == 0 then return 0 end
+  local time = redis.call('TIME')
+  trim(keys[1], tonumber(time[1]) * 1000, tonumber(args[1]))
+  return redis.call('EXPIRE', keys[1], tonumber(args[2]))
+end
+
 -- Above is what servers without functions run as scripts.
 redis.register_function('umbel_publish', publish)
-redis.register_function('umbel_read', read)
-redis.register_function('umbel_version', function() return VERSION end)
+redis.register_function('umbel_tend', tend)
+redis.register_function{ function_name = 'umbel_read', callback = read, flags = { 'no-writes' } }
+redis.register_function{
+  function_name = 'umbel_version', callback = function() return VERSION end, flags = { 'no-writes' }
+}

@@ -4,6 +4,8 @@
 //! loads what is missing or older than its own when it connects, and again when the server says
 //! that it doesn't know it.
 
+use std::time::{Duration, Instant};
+
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, RedisError, Value};
 
@@ -16,7 +18,10 @@ pub const LIBRARY: &str = include_str!("library.lua");
 const VERSION: i64 = 1;
 
 /// Where the functions end and their registration begins.
-const REGISTRATION: &str = "redis.register_function(";
+const REGISTRATION: &str = "redis.register_function";
+
+/// How long a server is left alone that doesn't take the library.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// How a server is asked for the library's work.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,9 +29,9 @@ pub(super) enum Library {
     /// By functions.
     Functions,
     /// By scripts of these digests.
-    Scripts { publish: String, read: String },
-    /// Not at all.
-    Unusable(Fault),
+    Scripts([String; Work::ALL.len()]),
+    /// Not at all, as of then.
+    Unusable(Fault, Instant),
 }
 
 /// What the library does.
@@ -34,6 +39,20 @@ pub(super) enum Library {
 pub(super) enum Work {
     Publish,
     Read,
+    Tend,
+}
+
+impl Work {
+    const ALL: [Self; 3] = [Self::Publish, Self::Read, Self::Tend];
+
+    /// What does it in the library's text; as a function, it is called `umbel_…`.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Publish => "publish",
+            Self::Read => "read",
+            Self::Tend => "tend",
+        }
+    }
 }
 
 impl Library {
@@ -47,18 +66,41 @@ impl Library {
             Err(error) if is_unknown_command(&error) => scripts(commands).await?,
             Err(error) => Err(error),
         };
-        Ok(loaded.unwrap_or_else(|error| Self::Unusable(Fault::from(error))))
+        Ok(loaded.unwrap_or_else(|error| Self::unusable(Fault::from(error))))
+    }
+
+    /// Tries again if the server didn't take it: its memory may have been full, or its ACL narrow.
+    pub(super) async fn refresh(
+        &mut self,
+        commands: &mut MultiplexedConnection,
+    ) -> Result<(), Fault> {
+        if let Self::Unusable(_, tried) = self
+            && tried.elapsed() > RETRY_AFTER
+        {
+            *self = Self::load(commands).await?;
+        }
+        Ok(())
+    }
+
+    fn unusable(fault: Fault) -> Self {
+        Self::Unusable(fault, Instant::now())
     }
 
     /// The beginning of a call, up to its keys.
     pub(super) fn call(&self, work: Work) -> Result<Cmd, Fault> {
-        match (self, work) {
-            (Self::Functions, Work::Publish) => Ok(fcall("umbel_publish")),
-            (Self::Functions, Work::Read) => Ok(fcall("umbel_read")),
-            (Self::Scripts { publish, .. }, Work::Publish) => Ok(evalsha(publish)),
-            (Self::Scripts { read, .. }, Work::Read) => Ok(evalsha(read)),
-            (Self::Unusable(fault), _) => Err(fault.clone()),
+        let mut command;
+        match self {
+            Self::Functions => {
+                command = redis::cmd("FCALL");
+                command.arg(format!("umbel_{}", work.name()));
+            }
+            Self::Scripts(digests) => {
+                command = redis::cmd("EVALSHA");
+                command.arg(&digests[work as usize]);
+            }
+            Self::Unusable(fault, _) => return Err(fault.clone()),
         }
+        Ok(command)
     }
 }
 
@@ -66,18 +108,6 @@ impl Library {
 pub(super) fn is_missing(error: &Fault) -> bool {
     let text = error.to_string();
     text.contains("Function not found") || text.starts_with("NOSCRIPT")
-}
-
-fn fcall(name: &str) -> Cmd {
-    let mut command = redis::cmd("FCALL");
-    command.arg(name);
-    command
-}
-
-fn evalsha(digest: &str) -> Cmd {
-    let mut command = redis::cmd("EVALSHA");
-    command.arg(digest);
-    command
 }
 
 async fn functions(
@@ -91,30 +121,27 @@ async fn functions(
 async fn scripts(
     commands: &mut MultiplexedConnection,
 ) -> Result<Result<Library, RedisError>, Fault> {
-    let mut digests = Vec::new();
-    for name in ["publish", "read"] {
+    let mut digests = [const { String::new() }; Work::ALL.len()];
+    for work in Work::ALL {
         let mut load = redis::cmd("SCRIPT");
-        match ask(commands, load.arg("LOAD").arg(script(name))).await? {
-            Ok(Value::BulkString(digest)) => {
-                digests.push(String::from_utf8_lossy(&digest).into_owned());
-            }
-            Ok(Value::SimpleString(digest)) => digests.push(digest),
+        digests[work as usize] = match ask(commands, load.arg("LOAD").arg(script(work))).await? {
+            Ok(Value::BulkString(digest)) => String::from_utf8_lossy(&digest).into_owned(),
+            Ok(Value::SimpleString(digest)) => digest,
             Ok(other) => {
                 let text = format!("SCRIPT LOAD answered {other:?}");
-                return Ok(Ok(Library::Unusable(Fault::new(FaultKind::Protocol, text))));
+                return Ok(Ok(Library::unusable(Fault::new(FaultKind::Protocol, text))));
             }
             Err(error) => return Ok(Err(error)),
-        }
+        };
     }
-    let read = digests.pop().unwrap_or_default();
-    Ok(Ok(Library::Scripts { publish: digests.pop().unwrap_or_default(), read }))
+    Ok(Ok(Library::Scripts(digests)))
 }
 
 /// The same code as a script that does one of its works.
-fn script(name: &str) -> String {
+fn script(work: Work) -> String {
     let (_, code) = LIBRARY.split_once('\n').expect("the first line names the library");
     let functions = code.split(REGISTRATION).next().unwrap_or_default();
-    format!("{functions}\nreturn {name}(KEYS, ARGV)\n")
+    format!("{functions}\nreturn {}(KEYS, ARGV)\n", work.name())
 }
 
 /// An answer, be it an error of the server; an outer error is one of the connection.
@@ -150,8 +177,8 @@ mod tests {
     fn the_library_says_its_version_and_splits_into_scripts() {
         assert!(LIBRARY.starts_with("#!lua name=umbel\n"));
         assert!(LIBRARY.contains(&format!("local VERSION = {VERSION}\n")));
-        for name in ["publish", "read"] {
-            let script = script(name);
+        for work in Work::ALL {
+            let (script, name) = (script(work), work.name());
             assert!(script.contains(&format!("local function {name}(keys, args)")));
             assert!(!script.contains("register_function") && !script.contains("#!lua"));
             assert!(script.ends_with(&format!("return {name}(KEYS, ARGV)\n")));

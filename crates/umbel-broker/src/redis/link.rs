@@ -34,8 +34,9 @@ const TOPICS_PER_COMMAND: usize = 512;
 /// How much is written ahead of what the server reads.
 const OUTPUT_BYTES: usize = 256 * 1024;
 
-/// The pauses between attempts to connect: the first, and the longest.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// The pauses between attempts to connect: the first, and the longest, which is what is lost at
+/// most when the server is back.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
 /// How often a trouble that lasts is logged.
 const REMIND_EVERY: Duration = Duration::from_secs(30);
@@ -69,13 +70,7 @@ impl Link {
     ) -> Self {
         let name = format!("umbel-{:016x}", fastrand::u64(..));
         let (backoff, _) = BACKOFF;
-        let reads = Reads::new(
-            settings.prefix.clone(),
-            interest.clone(),
-            mailboxes.clone(),
-            metrics.clone(),
-            settings.started,
-        );
+        let reads = Reads::new(&settings, interest.clone(), mailboxes.clone(), metrics.clone());
         Self {
             reads,
             settings,

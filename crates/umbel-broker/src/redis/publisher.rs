@@ -19,6 +19,7 @@ use umbel_protocol::{IdempotencyKey, MessageId, Topic, envelope};
 use super::fault::{Fault, FaultKind};
 use super::library::{self, Library, Work};
 use super::metrics::{BrokerMetrics, Outcome};
+use super::seldom::Seldom;
 use crate::history::History;
 use crate::{Publish, PublishError, Published};
 
@@ -59,6 +60,7 @@ pub(super) struct PublishQueue {
     jobs: mpsc::UnboundedReceiver<Job>,
     /// Messages with keys, of which nobody knows whether they were published.
     unsettled: Vec<Job>,
+    refusals: Seldom,
     metrics: Arc<BrokerMetrics>,
 }
 
@@ -73,6 +75,8 @@ struct Job {
     channel: String,
     payload: bytes::Bytes,
     form: Form,
+    /// What the server said last, if it surely didn't take it and wasn't asked again since.
+    refused: Option<PublishError>,
     outcome: oneshot::Sender<Result<Published, PublishError>>,
     _room: OwnedSemaphorePermit,
 }
@@ -90,7 +94,8 @@ enum Form {
 pub(super) fn new(prefix: String, metrics: Arc<BrokerMetrics>) -> (Publisher, PublishQueue) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let room = Arc::new(Semaphore::new(QUEUE_BYTES));
-    let queue = PublishQueue { jobs: receiver, unsettled: Vec::new(), metrics };
+    let refusals = Seldom::default();
+    let queue = PublishQueue { jobs: receiver, unsettled: Vec::new(), refusals, metrics };
     (Publisher { prefix, jobs: sender, room }, queue)
 }
 
@@ -116,7 +121,7 @@ impl Publisher {
         let channel = format!("{}{}", self.prefix, message.topic);
         let (sender, outcome) = oneshot::channel();
         let room = room.map_err(|_| ended())?;
-        let job = Job { channel, payload, form, outcome: sender, _room: room };
+        let job = Job { channel, payload, form, refused: None, outcome: sender, _room: room };
         self.jobs.send(job).map_err(|_| ended())?;
         Ok(Receipt { outcome })
     }
@@ -185,6 +190,16 @@ impl PublishQueue {
         }
     }
 
+    /// The server doesn't take a message.
+    fn refused(&mut self, job: Job, fault: &Fault) {
+        let refusal = refusal(fault);
+        if !matches!(refusal, PublishError::KeyUsed) {
+            let channel = &job.channel;
+            self.refusals.log(|| tracing::warn!(channel, %fault, "Redis doesn't take a message"));
+        }
+        self.metrics.settle(job, Err(refusal));
+    }
+
     /// Cancel safe: jobs are taken in the poll that returns.
     async fn fill(&mut self, batch: &mut Vec<Job>) {
         if self.jobs.recv_many(batch, BATCH).await == 0 {
@@ -203,8 +218,10 @@ struct Unsettled<'q> {
 
 impl Drop for Unsettled<'_> {
     fn drop(&mut self) {
-        for job in self.jobs.drain(..) {
-            if job.has_key() && !job.outcome.is_closed() {
+        for mut job in self.jobs.drain(..) {
+            if let Some(refused) = job.refused.take() {
+                self.queue.metrics.settle(job, Err(refused));
+            } else if job.has_key() && !job.outcome.is_closed() {
                 self.queue.unsettled.push(job);
             } else {
                 self.queue.metrics.published.of(Outcome::Unknown).add(1);
@@ -220,12 +237,13 @@ impl Unsettled<'_> {
         library: &mut Library,
     ) -> Result<(), Fault> {
         let started = Instant::now();
+        library.refresh(commands).await?;
         let mut is_new_library = false;
         while !self.jobs.is_empty() {
             let answers = self.exchange(commands, library).await?;
             let mut again = Vec::new();
             let mut needs_library = false;
-            for (job, answer) in self.jobs.drain(..).zip(answers) {
+            for (mut job, answer) in self.jobs.drain(..).zip(answers) {
                 let fault = match outcome_of(answer) {
                     Ok(published) => {
                         self.queue.metrics.settle(job, Ok(published));
@@ -238,9 +256,10 @@ impl Unsettled<'_> {
                 let may_pass = is_missing && !is_new_library
                     || fault.kind.is_passing_refusal() && started.elapsed() < RETRY_FOR;
                 if may_pass {
+                    job.refused = Some(refusal(&fault));
                     again.push(job);
                 } else {
-                    self.queue.metrics.settle(job, Err(refusal(&fault)));
+                    self.queue.refused(job, &fault);
                 }
             }
             self.queue.metrics.publish_retries.add(again.len() as u64);
@@ -264,13 +283,14 @@ impl Unsettled<'_> {
         let mut pipeline = Pipeline::with_capacity(self.jobs.len());
         pipeline.ignore_errors();
         let mut sent = Vec::with_capacity(self.jobs.len());
-        for job in self.jobs.drain(..) {
+        for mut job in self.jobs.drain(..) {
+            job.refused = None;
             match job.command(library) {
                 Ok(command) => {
                     pipeline.add_command(command);
                     sent.push(job);
                 }
-                Err(fault) => self.queue.metrics.settle(job, Err(refusal(&fault))),
+                Err(fault) => self.queue.refused(job, &fault),
             }
         }
         self.jobs = sent;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, Value};
 use tokio::time::sleep;
-use umbel_protocol::GapReason;
+use umbel_protocol::{GapReason, Topic};
 
 use super::answer::{Answer, READ_MESSAGES, place};
 use super::archive::{Answered, Ask, Asked};
@@ -14,7 +14,9 @@ use super::fault::Fault;
 use super::interest::Interest;
 use super::library::{self, Library, Work};
 use super::metrics::{BrokerMetrics, ReadKind};
-use crate::{FetchError, Mailbox, Parcel};
+use super::seldom::Seldom;
+use super::settings::RedisSettings;
+use crate::{FetchError, History, Mailbox, Parcel};
 
 /// How many reads go out at once at most.
 const BATCH: usize = 512;
@@ -22,8 +24,10 @@ const BATCH: usize = 512;
 /// How many of them may be for readers that want much.
 const LARGE_READS: usize = 16;
 
-/// How much a read for such a reader gives, in bytes.
-const LARGE_BYTES: usize = 512 * 1024;
+/// How much a read for such a reader gives, in bytes: a part of the memory for history, within
+/// these limits.
+const LARGE_PART: usize = 16;
+const LARGE_LIMITS: (usize, usize) = (64 * 1024, 512 * 1024);
 
 /// How much all others of a pipeline give together, and each at least and at most.
 const FOLLOW_BYTES: usize = 8 << 20;
@@ -40,25 +44,35 @@ pub(super) struct Reads {
     mailboxes: Arc<[Arc<Mailbox>]>,
     metrics: Arc<BrokerMetrics>,
     started: Instant,
+    /// How much a read for a reader that wants much gives.
+    large_bytes: usize,
     /// What goes to each worker, by [`crate::WorkerId::index`]; empty between calls.
     parcels: Vec<Vec<Parcel>>,
-    /// When it was logged last that the server refuses.
-    told: Option<Instant>,
+    /// Topics whose keys are to be kept from expiring, or have what is too old.
+    to_tend: Vec<(Topic, History)>,
+    refusals: Seldom,
 }
-
-/// How often refusals are logged.
-const TELL_INTERVAL: Duration = Duration::from_secs(10);
 
 impl Reads {
     pub(super) fn new(
-        prefix: String,
+        settings: &RedisSettings,
         interest: Arc<Interest>,
         mailboxes: Arc<[Arc<Mailbox>]>,
         metrics: Arc<BrokerMetrics>,
-        started: Instant,
     ) -> Self {
         let parcels = mailboxes.iter().map(|_| Vec::new()).collect();
-        Self { prefix, interest, mailboxes, metrics, started, parcels, told: None }
+        let (least, most) = LARGE_LIMITS;
+        Self {
+            prefix: settings.prefix.clone(),
+            interest,
+            mailboxes,
+            metrics,
+            started: settings.started,
+            large_bytes: (settings.history_bytes / LARGE_PART).clamp(least, most),
+            parcels,
+            to_tend: Vec::new(),
+            refusals: Seldom::default(),
+        }
     }
 
     /// Answers asks until the connection fails.
@@ -78,7 +92,14 @@ impl Reads {
             let asks = self.interest.archive().take_asks(BATCH, LARGE_READS);
             if asks.is_empty() {
                 asked.notified().await;
-            } else if let Err(fault) = self.read(&mut commands, &mut library, asks).await {
+                continue;
+            }
+            let done = async {
+                library.refresh(&mut commands).await?;
+                self.read(&mut commands, &mut library, asks).await?;
+                self.tend(&mut commands, &library).await
+            };
+            if let Err(fault) = done.await {
                 return fault;
             }
         }
@@ -122,6 +143,34 @@ impl Reads {
         Ok(())
     }
 
+    /// Has the server look after keys. If it doesn't, the next read says again that it is due.
+    async fn tend(
+        &mut self,
+        commands: &mut MultiplexedConnection,
+        library: &Library,
+    ) -> Result<(), Fault> {
+        if self.to_tend.is_empty() {
+            return Ok(());
+        }
+        let mut pipeline = Pipeline::with_capacity(self.to_tend.len());
+        pipeline.ignore_errors();
+        for (topic, history) in self.to_tend.drain(..) {
+            let Ok(mut command) = library.call(Work::Tend) else {
+                return Ok(());
+            };
+            command.arg(1).arg(format!("{}{topic}", self.prefix));
+            pipeline.add_command(command.arg(history.seconds).arg(history.keep_seconds).clone());
+        }
+        for value in pipeline.query_async::<Vec<Value>>(commands).await? {
+            if let Value::ServerError(error) = value {
+                let fault = Fault::said(&error);
+                self.refusals
+                    .log(|| tracing::warn!(%fault, "Redis doesn't tend a topic's history"));
+            }
+        }
+        Ok(())
+    }
+
     fn pipeline(&self, library: &Library, asks: &[Asked]) -> Result<Pipeline, Fault> {
         let mut pipeline = Pipeline::with_capacity(asks.len());
         pipeline.ignore_errors();
@@ -130,7 +179,7 @@ impl Reads {
         for Asked { ask, after, history, .. } in asks {
             let (bytes, keep_seconds) = match ask {
                 Ask::Follow(_) => (share, history.keep_seconds),
-                Ask::Whole(_) | Ask::Page(..) => (LARGE_BYTES, 0),
+                Ask::Whole(_) | Ask::Page(..) => (self.large_bytes, 0),
             };
             let mut command = library.call(Work::Read)?;
             command.arg(1).arg(format!("{}{}", self.prefix, ask.topic()));
@@ -143,6 +192,9 @@ impl Reads {
 
     fn answered(&mut self, asked: &Asked, answer: &Answer) {
         let received = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        if answer.wants_tending {
+            self.to_tend.push((asked.ask.topic().clone(), asked.history));
+        }
         let interest = self.interest.clone();
         // Until all is handed on nobody may attach or read, who would then get it twice.
         let mut table = interest.lock();
@@ -150,7 +202,7 @@ impl Reads {
         self.metrics.malformed_entries.add(answered.malformed);
         self.metrics.repaired.add(answered.repaired);
         if answered.malformed > 0 {
-            self.tell(|| {
+            self.refusals.log(|| {
                 let (topic, entries) = (asked.ask.topic(), answered.malformed);
                 tracing::warn!(%topic, entries, "History has entries that are no messages");
             });
@@ -160,7 +212,8 @@ impl Reads {
 
     fn refused(&mut self, asked: &Asked, fault: &Fault) {
         let topic = asked.ask.topic();
-        self.tell(|| tracing::warn!(%topic, %fault, "Redis doesn't give a topic's history"));
+        self.refusals
+            .log(|| tracing::warn!(%topic, %fault, "Redis doesn't give a topic's history"));
         self.metrics.refused_reads.add(1);
         let error = FetchError { passes: fault.kind.passes(), text: fault.to_string() };
         let interest = self.interest.clone();
@@ -196,14 +249,6 @@ impl Reads {
     fn count_gaps(&self, parcels: &[Parcel]) {
         let gaps = parcels.iter().filter(|parcel| matches!(parcel, Parcel::Gap { .. })).count();
         self.metrics.gaps.add(gaps as u64);
-    }
-
-    /// Logs something that may happen again and again.
-    fn tell(&mut self, log: impl FnOnce()) {
-        if self.told.is_none_or(|told| told.elapsed() > TELL_INTERVAL) {
-            self.told = Some(Instant::now());
-            log();
-        }
     }
 }
 

@@ -10,7 +10,8 @@ use hyper::{Response, StatusCode, Version};
 use umbel_broker::{History, Publish, PublishError, Published};
 use umbel_protocol::publish::{self, BodyError, Form, Item, Refused};
 use umbel_protocol::{
-    Delivery, EventName, IdempotencyKey, Message, MessageId, Payload, PayloadKind, SessionId, Topic,
+    Delivery, EventName, IdempotencyKey, Message, MessageId, Payload, PayloadKind, SessionId,
+    Timestamp, Topic,
 };
 
 use super::connection::{LINGER, LINGER_BYTES};
@@ -18,7 +19,6 @@ use super::service::Exchange;
 use super::subscribe::path_topics;
 use super::{Answer, Problem};
 use crate::authorise::{Action, Forbidden, Principal};
-use crate::clock::Clock;
 use crate::config::TopicRule;
 use crate::ledger::Charge;
 use crate::worker::{Held, Source, Status, Worker};
@@ -219,7 +219,7 @@ impl Worker {
         event: Option<EventName>,
         origin: Option<SessionId>,
     ) -> Message {
-        Message { topic, payload, event, published: Clock::wall(), origin, id: None }
+        Message { topic, payload, event, published: Timestamp::now(), origin, id: None }
     }
 
     fn to_publish(

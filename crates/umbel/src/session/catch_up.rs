@@ -1,13 +1,12 @@
 //! What a session is given before it holds a topic: the topic's history, from its place on.
 
 use std::collections::VecDeque;
-use std::rc::Rc;
 
 use umbel_broker::Reader;
-use umbel_hub::{OnSlow, Segment};
+use umbel_hub::OnSlow;
 use umbel_protocol::Topic;
 
-use super::hold::Hold;
+use super::{Hold, Join};
 
 /// The topics that a session catches up with, one after the other.
 #[derive(Debug, Default)]
@@ -22,19 +21,17 @@ pub(crate) struct CatchUps {
 pub(crate) struct CatchUp {
     /// Keeps the worker attached.
     pub(crate) hold: Hold,
-    pub(crate) reader: Reader,
+    pub(crate) join: Join,
     pub(crate) on_slow: OnSlow,
-    /// A piece that was read, and the next of its frames that the session is to be given.
-    pub(crate) piece: Option<(Rc<Segment>, usize)>,
 }
 
 impl CatchUp {
     pub(crate) fn new(hold: Hold, reader: Reader, on_slow: OnSlow) -> Self {
-        Self { hold, reader, on_slow, piece: None }
+        Self { hold, join: Join::new(reader), on_slow }
     }
 
     pub(crate) fn topic(&self) -> &Topic {
-        self.reader.topic()
+        self.join.topic()
     }
 }
 

@@ -19,7 +19,6 @@ use umbel_protocol::{
 use super::incoming::ClientFrame;
 use super::{CloseReason, From, Granted, Hold, PublishTarget, Role, Session, SessionRef};
 use crate::authorise::{Action, Principal};
-use crate::clock::Clock;
 use crate::worker::{Source, Worker};
 
 /// How many bytes of replies may wait before no more is done for a session: one that doesn't read
@@ -65,7 +64,7 @@ pub(super) async fn publish_frame(worker: Rc<Worker>, session: SessionRef, frame
         ClientFrame::Binary(bytes) => Payload::binary(bytes),
         ClientFrame::Ping(_) | ClientFrame::Pong | ClientFrame::Close(_) => return,
     };
-    let published = Clock::wall();
+    let published = Timestamp::now();
     let stamped = match stamp {
         Some(stamp) => stamp.set(payload, session.id, published),
         None => Ok(payload),
@@ -156,7 +155,7 @@ impl Worker {
             Command::Subscribe(_) => unreachable!("subscriptions are gathered by the caller"),
             Command::Unsubscribe(topic) => self.unsubscribe(session, id, &topic),
             Command::Publish(publish) => {
-                let outgoing = Outgoing { publish, bare: false, published: Clock::wall() };
+                let outgoing = Outgoing { publish, bare: false, published: Timestamp::now() };
                 match self.publish(session, outgoing).await {
                     Ok(published) => self.reply(session, id, &Reply::Published(published.id)),
                     Err(refusal) => {

@@ -1,17 +1,14 @@
 //! Sessions that catch up with a topic: piece after piece of its history, each as soon as the one
 //! before is written, until nothing lies between them and what comes live.
 
-use std::rc::Rc;
 use std::time::Duration;
 
-use umbel_broker::{FetchError, Read};
+use umbel_broker::FetchError;
 use umbel_hub::{Hub, SessionKey};
-use umbel_protocol::history::Item;
-use umbel_protocol::{GapReason, Position, Stand, Topic};
+use umbel_protocol::{GapReason, Position, Topic};
 
 use super::Worker;
-use super::segments::Kept;
-use crate::session::{CatchUp, Session, SessionRef};
+use crate::session::{CatchUp, Next, Session, SessionRef};
 
 /// How much of a topic's history is read at a time: what a socket takes in one go.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -25,18 +22,10 @@ enum Step {
     Given(CatchUp),
     /// The session holds the topic.
     Joined,
-    /// It is to be tried again at the next tick.
+    /// It is to be tried again when what is in the mailbox is fanned out.
     Wait(CatchUp),
     /// The broker must be asked.
     Fetch(CatchUp),
-}
-
-/// How far one topic is.
-enum Next {
-    Given,
-    Joined(Stand),
-    Wait,
-    Fetch,
 }
 
 impl Worker {
@@ -77,78 +66,20 @@ impl Worker {
     }
 
     fn step(&self, hub: &mut Hub<Session>, session: SessionRef, mut catch_up: CatchUp) -> Step {
-        match self.next(hub, session.key, &mut catch_up) {
-            Next::Given => Step::Given(catch_up),
+        let told = |reason: GapReason| self.metrics.gaps.of(reason).add(1);
+        let segments = &mut self.segments.borrow_mut();
+        let join = &mut catch_up.join;
+        match join.next(hub, session.key, &self.broker, segments, PIECE_BYTES, told) {
+            Next::Write => Step::Given(catch_up),
             Next::Wait => Step::Wait(catch_up),
             Next::Fetch => Step::Fetch(catch_up),
-            Next::Joined(stand) => {
+            Next::Hold(stand) => {
                 hub.subscribe(session.key, catch_up.topic(), catch_up.on_slow, Some(stand))
                     .expect("a session doesn't hold what it catches up with");
                 catch_up.hold.fulfil();
                 Step::Joined
             }
         }
-    }
-
-    fn next(&self, hub: &mut Hub<Session>, key: SessionKey, catch_up: &mut CatchUp) -> Next {
-        loop {
-            if let Some((piece, from)) = catch_up.piece.take() {
-                let topic = catch_up.topic().clone();
-                let taken = hub.replay(key, &topic, &piece, from, piece.len());
-                if from + taken < piece.len() {
-                    catch_up.piece = Some((piece, from + taken));
-                }
-                return Next::Given;
-            }
-            // Who holds the topic in this worker gets what follows its stand; a topic that nobody
-            // holds begins where history ends.
-            let up_to = hub
-                .stand(catch_up.topic())
-                .map(|stand| stand.unwrap_or(Stand { life: 0, position: Position::START }));
-            if self.next_of_segment(hub, key, catch_up, up_to) {
-                return Next::Given;
-            }
-            let began = catch_up.reader.stand();
-            match self.broker.read(&mut catch_up.reader, up_to, PIECE_BYTES) {
-                Read::Located { gap: None, .. } => {}
-                Read::Located { gap: Some(reason), position, .. } => {
-                    self.tell_gap(hub, key, catch_up.topic(), reason, Some(position));
-                }
-                Read::Page(items) => {
-                    let encoding = hub.shared_by(key);
-                    let piece = Rc::new(hub.segment(encoding, catch_up.topic(), &items));
-                    let kept = Kept::of(&items, began, catch_up.reader.stand(), &piece);
-                    self.count_gaps(&items);
-                    let topic = catch_up.topic().clone();
-                    self.segments.borrow_mut().keep(encoding, topic, kept);
-                    catch_up.piece = Some((piece, 0));
-                }
-                Read::Joined(stand) => return Next::Joined(stand),
-                Read::Ahead => return Next::Wait,
-                Read::Missing => return Next::Fetch,
-            }
-        }
-    }
-
-    /// Goes on with what another session was given.
-    fn next_of_segment(
-        &self,
-        hub: &mut Hub<Session>,
-        key: SessionKey,
-        catch_up: &mut CatchUp,
-        up_to: Option<Stand>,
-    ) -> bool {
-        let Some(stand) = catch_up.reader.stand() else {
-            return false;
-        };
-        let topic = catch_up.topic().clone();
-        let found = self.segments.borrow_mut().find(hub.shared_by(key), &topic, stand, up_to);
-        let Some((segment, from, to)) = found else {
-            return false;
-        };
-        let taken = hub.replay(key, &topic, &segment, from, to);
-        catch_up.reader.skip_to(segment.position(from + taken - 1));
-        true
     }
 
     /// Asks the broker, and goes on when it has answered.
@@ -158,7 +89,7 @@ impl Worker {
         }
         let worker = self.rc();
         self.tasks.spawn(Box::pin(async move {
-            let fetched = worker.broker.fetch(&mut catch_up.reader).await;
+            let fetched = worker.broker.fetch(&mut catch_up.join.reader).await;
             if let Err(error) = &fetched {
                 tracing::debug!(topic = %catch_up.topic(), %error, "History can't be read");
                 tokio::time::sleep(FETCH_PAUSE).await;
@@ -196,19 +127,14 @@ impl Worker {
 
     /// Goes on with those for whom this worker had to do something else first.
     pub(super) fn retry_waiting(&self) {
+        if self.waiting.borrow().is_empty() {
+            return;
+        }
         let waiting = std::mem::take(&mut *self.waiting.borrow_mut());
         let mut hub = self.hub.borrow_mut();
         for session in waiting {
             if Worker::is_alive(&hub, session) {
                 self.flush(&mut hub, session.key, self.clock.micros());
-            }
-        }
-    }
-
-    fn count_gaps(&self, items: &[Item]) {
-        for item in items {
-            if let Item::Gap(reason, _) = item {
-                self.metrics.gaps.of(*reason).add(1);
             }
         }
     }

@@ -41,6 +41,7 @@ pub(super) async fn fan_out(worker: &Rc<Worker>) {
             worker.observe_fan_out(now);
             rest = later;
         }
+        worker.retry_waiting();
         batch.clear();
         batch.shrink_to(KEEP_BATCH);
     }

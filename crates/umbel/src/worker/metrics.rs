@@ -33,6 +33,8 @@ pub(crate) struct WorkerMetrics {
     pub(crate) gaps: Counters<GapReason>,
     pub(crate) heartbeats: Counter,
     pub(crate) log_bytes: Gauge,
+    /// Of the whole node; the first worker says it.
+    pub(crate) history_bytes: Gauge,
     pub(crate) held_bytes: [Gauge; Held::COUNT],
     pub(crate) furthest_bytes: Gauge,
     pub(crate) delivery_seconds: Histograms<Transport>,
@@ -180,6 +182,11 @@ fn of_messages() -> Vec<Family<WorkerMetrics>> {
 fn of_memory_and_time() -> Vec<Family<WorkerMetrics>> {
     vec![
         Family::gauge("umbel_log_bytes", "Memory of the topics' logs, in bytes.", |w| &w.log_bytes),
+        Family::gauge(
+            "umbel_history_bytes",
+            "Memory of the messages that the node keeps of topics with history, in bytes.",
+            |w| &w.history_bytes,
+        ),
         Family::gauges(
             "umbel_held_bytes",
             "Memory held for messages and clients besides the logs, in bytes, by what holds it.",

@@ -109,6 +109,9 @@ impl Worker {
             metrics.deliveries_skipped.of(Skip(reason)).set(tally.skipped[reason.index()]);
         }
         metrics.log_bytes.set_count(tally.log_bytes);
+        if self.id.index() == 0 {
+            metrics.history_bytes.set_count(self.broker.history_bytes());
+        }
         metrics.subscriptions.set_count(hub.subscription_count());
         metrics.topics.set_count(hub.topic_count());
         for held in Held::ALL {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tokio::sync::{Notify, oneshot};
 use umbel_protocol::{After, Delivery, GapReason, MessageId, Position, Stand, Topic};
 
-use super::{Ask, Fetching, Fit, Hands, Page};
-use crate::history::{Budget, History, Ring, before, crosses, resume};
+use super::{Ask, Fetching, Fit, Hands};
+use crate::history::{Budget, History, Lack, Page, Ring, Start, before, crosses, resume};
 use crate::redis::answer::Answer;
 use crate::{FetchError, Parcel};
 
@@ -23,17 +23,27 @@ pub(super) struct Track {
     /// What came and doesn't fit yet. `Some` as long as something is missing.
     held: Option<Held>,
     follow: Follow,
+    /// How often the server was asked.
+    asks: u64,
     /// Whether a message came since the last check.
     heard: bool,
     /// Whether the topic's history is more than the ring is for.
     is_deep: bool,
     /// Who waits until the ring is filled.
     filling: Option<Arc<Notify>>,
-    /// Who waits for pages, by their places.
-    pages: Vec<(After, Vec<Reply>)>,
+    /// What was read for readers that want more than the ring has.
+    pub(super) pages: Vec<Arc<Page>>,
+    /// Who waits for such a read, by their places.
+    readers: Vec<(After, Vec<Reply<Placed>>)>,
+    /// Who waits until all that the server has by now is known here, and how often it had been asked
+    /// when they came.
+    confirming: Vec<(u64, Reply<()>)>,
 }
 
-type Reply = oneshot::Sender<Result<Page, FetchError>>;
+/// Where a reader begins, of a topic that stands there.
+pub(super) type Placed = (Start, Stand);
+
+type Reply<T> = oneshot::Sender<Result<T, FetchError>>;
 
 /// What is held back.
 #[derive(Debug, Default)]
@@ -76,14 +86,17 @@ impl Track {
     pub(super) fn new(history: History, life: u64) -> Self {
         let stand = Stand { life, position: Position::START };
         Self {
-            ring: Ring::new(history, stand, 0, false),
+            ring: Ring::copy(history, stand),
             known: false,
             held: None,
             follow: Follow::Idle,
+            asks: 0,
             heard: false,
             is_deep: false,
             filling: None,
             pages: Vec::new(),
+            readers: Vec::new(),
+            confirming: Vec::new(),
         }
     }
 
@@ -93,6 +106,11 @@ impl Track {
 
     pub(super) fn is_behind(&self) -> bool {
         self.held.is_some()
+    }
+
+    /// How often the server was asked so far.
+    pub(super) fn asks(&self) -> u64 {
+        self.asks
     }
 
     pub(super) fn known_stand(&self) -> Option<Stand> {
@@ -112,6 +130,7 @@ impl Track {
     /// The server is asked now: what comes behind this?
     pub(super) fn begin_follow(&mut self) -> After {
         self.follow = Follow::UnderWay;
+        self.asks += 1;
         if let Some(held) = &mut self.held {
             held.asked = held.messages.len();
         }
@@ -127,10 +146,17 @@ impl Track {
         }
         let text = "the link to the broker was lost".to_owned();
         let error = FetchError { passes: true, text };
-        for (_, replies) in std::mem::take(&mut self.pages) {
+        for (_, replies) in std::mem::take(&mut self.readers) {
             answer_all(replies, &Err(error.clone()));
         }
+        self.confirm(u64::MAX, &Err(error));
         self.end_filling();
+    }
+
+    /// Answers those who came before the server was asked for the `asks`th time.
+    fn confirm(&mut self, asks: u64, outcome: &Result<(), FetchError>) {
+        let confirmed = self.confirming.extract_if(.., |(came, _)| *came < asks);
+        answer_all(confirmed.map(|(_, reply)| reply), outcome);
     }
 
     /// Takes a message that came by the channel. Tells how it fits, and whether the server must be
@@ -170,18 +196,20 @@ impl Track {
         is_new && self.wants_follow()
     }
 
-    /// Takes the server's answer to what comes behind `asked`; `None` if it was only asked where the
-    /// topic stands.
+    /// Takes the server's answer to what comes behind `asked`, which it was asked as the `asks`th
+    /// time; `None` if it was only asked where the topic stands.
     pub(super) fn followed(
         &mut self,
         asked: Option<Stand>,
+        asks: u64,
         answer: &Answer,
         messages: Vec<Delivery>,
         hands: &mut Hands<'_>,
     ) -> Followed {
         let mut followed = Followed::default();
-        let wanted_again = self.follow == Follow::Wanted;
-        if !wanted_again {
+        let is_newest = asks == self.asks;
+        let is_asked_again = !is_newest || self.follow == Follow::Wanted;
+        if !is_asked_again {
             self.follow = Follow::Idle;
         }
         if !self.known {
@@ -192,9 +220,12 @@ impl Track {
         } else if let Some(asked) = asked.filter(|asked| asked.life == self.ring.stand().life) {
             followed.repaired = self.take_answer(asked, answer, messages, hands);
         }
-        let asks =
-            if self.held.is_some() || answer.more { self.go_on(answer.more, hands) } else { false };
-        followed.asks_again = asks && !wanted_again && self.wants_follow();
+        let is_behind = self.held.is_some() || answer.more;
+        let lacks = is_behind && self.go_on(is_newest, answer.more, hands);
+        followed.asks_again = lacks && !is_asked_again && self.wants_follow();
+        if !self.is_behind() {
+            self.confirm(asks, &Ok(()));
+        }
         followed
     }
 
@@ -235,8 +266,10 @@ impl Track {
 
     /// Hands on what was held back, if all before it is there. Whether the server must be asked
     /// again.
-    fn go_on(&mut self, more: bool, hands: &mut Hands<'_>) -> bool {
+    fn go_on(&mut self, is_newest: bool, more: bool, hands: &mut Hands<'_>) -> bool {
         let held = self.held.take().unwrap_or_default();
+        // What came since may lie behind what the server knew when it answered.
+        let known = if is_newest { held.asked } else { 0 };
         if more {
             // What comes meanwhile has to wait, too.
             self.held = Some(Held { asked: 0, ..held });
@@ -248,7 +281,7 @@ impl Track {
             match self.place_of(id) {
                 Place::Next => self.hand_on(delivery, hands),
                 Place::Before => {}
-                Place::Elsewhere if at < held.asked => {
+                Place::Elsewhere if at < known => {
                     // The server was asked after this came, and doesn't have what lies before it.
                     let went_back = crosses(self.ring.stand().position, id);
                     let reason = if went_back { GapReason::Rewound } else { GapReason::TooOld };
@@ -256,7 +289,8 @@ impl Track {
                     self.hand_on(delivery, hands);
                 }
                 Place::Elsewhere => {
-                    let mut kept = Held::default();
+                    let asked = held.asked.saturating_sub(at);
+                    let mut kept = Held { asked, ..Held::default() };
                     let rest = messages.map(|(_, delivery)| delivery);
                     for delivery in std::iter::once(delivery).chain(rest) {
                         kept.bytes += Budget::weight(&delivery);
@@ -272,8 +306,9 @@ impl Track {
 
     /// The server can't be asked about this topic: what came is handed on, and what is missing
     /// before it is told.
-    pub(super) fn give_up(&mut self, hands: &mut Hands<'_>) {
+    pub(super) fn give_up(&mut self, error: &FetchError, hands: &mut Hands<'_>) {
         self.follow = Follow::Idle;
+        self.confirm(u64::MAX, &Err(error.clone()));
         let Some(held) = self.held.take() else {
             return;
         };
@@ -291,7 +326,6 @@ impl Track {
     /// Fills the ring with all that the history holds.
     pub(super) fn fill(
         &mut self,
-        topic: &Topic,
         asked: Stand,
         answer: &Answer,
         mut messages: Vec<Delivery>,
@@ -310,7 +344,7 @@ impl Track {
             for delivery in &mut messages {
                 delivery.life = stand.life;
             }
-            self.ring.push_front(topic, messages, true, budget);
+            self.ring.push_front(messages, true, budget);
         }
         self.end_filling();
     }
@@ -342,10 +376,17 @@ impl Track {
         &mut self,
         topic: &Topic,
         after: After,
+        lack: Lack,
     ) -> Result<(Fetching, Option<Ask>), FetchError> {
         if !self.known {
             let text = format!("it is not known yet where `{topic}` stands");
             return Err(FetchError { passes: true, text });
+        }
+        if lack == Lack::Confirmation {
+            let (reply, confirmed) = oneshot::channel();
+            self.confirming.push((self.asks, reply));
+            let ask = self.wants_follow().then(|| Ask::Follow(topic.clone()));
+            return Ok((Fetching::Confirmation(confirmed), ask));
         }
         if !self.is_deep {
             let is_new = self.filling.is_none();
@@ -353,19 +394,50 @@ impl Track {
             let waiting = Fetching::Ring(filling.clone().notified_owned());
             return Ok((waiting, is_new.then(|| Ask::Whole(topic.clone()))));
         }
-        let (reply, page) = oneshot::channel();
-        if let Some((_, replies)) = self.pages.iter_mut().find(|(place, _)| *place == after) {
+        let (reply, place) = oneshot::channel();
+        if let Some((_, replies)) = self.readers.iter_mut().find(|(known, _)| *known == after) {
             replies.push(reply);
-            return Ok((Fetching::Page(page), None));
+            return Ok((Fetching::Page(place), None));
         }
-        self.pages.push((after, vec![reply]));
-        Ok((Fetching::Page(page), Some(Ask::Page(topic.clone(), after))))
+        self.readers.push((after, vec![reply]));
+        Ok((Fetching::Page(place), Some(Ask::Page(topic.clone(), after))))
     }
 
-    pub(super) fn give_page(&mut self, after: After, page: &Result<Page, FetchError>) {
-        if let Some(at) = self.pages.iter().position(|(place, _)| *place == after) {
-            let (_, replies) = self.pages.swap_remove(at);
-            answer_all(replies, page);
+    /// Takes the server's answer to what comes behind a place, tells who waits for it where to go on,
+    /// and gives the page that they find it on. What the ring has itself is left out.
+    pub(super) fn take_page(
+        &mut self,
+        after: After,
+        answer: &Answer,
+        mut messages: Vec<Delivery>,
+    ) -> Arc<Page> {
+        let stand = self.ring.stand();
+        let next = messages.first().and_then(|first| first.message.id);
+        let start = match after {
+            After::Position(position) => resume(position, &answer.facts).settled(next),
+            After::Latest(_) => {
+                Start { position: next.map_or(answer.facts.end, before), gap: None }
+            }
+        };
+        let until = self.ring.first_id().map_or(stand.offset() + 1, |first| first.offset);
+        messages.retain(|delivery| delivery.message.id.is_some_and(|id| id.offset < until));
+        for delivery in &mut messages {
+            delivery.life = stand.life;
+        }
+        let page = Arc::new(Page::new(stand.life, start.position, messages));
+        self.pages.push(page.clone());
+        self.answer_readers(after, &Ok((start, stand)));
+        page
+    }
+
+    pub(super) fn refuse_page(&mut self, after: After, error: &FetchError) {
+        self.answer_readers(after, &Err(error.clone()));
+    }
+
+    fn answer_readers(&mut self, after: After, outcome: &Result<Placed, FetchError>) {
+        if let Some(at) = self.readers.iter().position(|(place, _)| *place == after) {
+            let (_, replies) = self.readers.swap_remove(at);
+            answer_all(replies, outcome);
         }
     }
 
@@ -380,7 +452,7 @@ impl Track {
 
     fn hand_on(&mut self, mut delivery: Delivery, hands: &mut Hands<'_>) {
         delivery.life = self.ring.stand().life;
-        self.ring.push(hands.topic, delivery.clone(), hands.budget);
+        self.ring.push(delivery.clone(), hands.budget);
         hands.parcels.push(Parcel::Message(delivery));
     }
 
@@ -389,14 +461,18 @@ impl Track {
         let stand = Stand { life: *hands.lives, position };
         self.ring.restart(stand, hands.budget);
         self.is_deep = false;
+        self.pages.clear();
         let topic = hands.topic.clone();
         hands.parcels.push(Parcel::Gap { topic, reason, stand: Some(stand) });
     }
 }
 
 /// Who has gone meanwhile needs no answer.
-fn answer_all(replies: Vec<Reply>, page: &Result<Page, FetchError>) {
+fn answer_all<T: Clone>(
+    replies: impl IntoIterator<Item = Reply<T>>,
+    outcome: &Result<T, FetchError>,
+) {
     for reply in replies {
-        let _ = reply.send(page.clone());
+        let _ = reply.send(outcome.clone());
     }
 }
