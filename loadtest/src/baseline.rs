@@ -5,8 +5,12 @@
 //! subscriber is sent that buffer by exactly one `send`. Nothing is lost: what a socket doesn't take is kept and
 //! sent when it has room. There are no limits, no timers, no metrics and no forgiveness of unusual requests,
 //! because a floor has none.
+//!
+//! If told to, it keeps the last messages of each topic framed for SSE: who comes back is sent the head of its answer and
+//! all that it missed, a slice of what is kept, by one `send` too.
 
 mod answer;
+mod kept;
 mod link;
 mod peers;
 mod request;
@@ -23,11 +27,11 @@ use crate::os::poller::{Poller, Ready};
 use crate::os::socket::{self, Moved};
 use crate::os::stop::Stop;
 use crate::wire::frame;
-use crate::wire::subscribe::Dialect;
+use crate::wire::message_id::MessageId;
 use link::{Arrival, Link};
 use peers::{Peers, Slot};
 use request::Request;
-use topics::Topics;
+use topics::{Framing, Topics};
 
 const LISTENER: u64 = u64::MAX;
 const STOP: u64 = u64::MAX - 1;
@@ -40,13 +44,14 @@ const BUFFER: usize = 256 * 1024;
 pub struct Baseline {
     listener: OwnedFd,
     link: Option<Link>,
+    keep: Option<usize>,
 }
 
 impl Baseline {
     /// Binds `address`; port 0 takes a free one.
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
         let listener = socket::listen(address)?;
-        Ok(Self { listener, link: None })
+        Ok(Self { listener, link: None, keep: None })
     }
 
     /// Takes messages from Redis and not by POST; connects to it.
@@ -54,6 +59,12 @@ impl Baseline {
         let link = Link::connect(channels);
         let link = link.with_context(|| format!("baseline can't connect to {channels}"))?;
         Ok(Self { link: Some(link), ..self })
+    }
+
+    /// Keeps the last `messages` of each topic for SSE sessions that come back.
+    #[must_use]
+    pub fn keeping(self, messages: usize) -> Self {
+        Self { keep: Some(messages), ..self }
     }
 
     /// The address that it listens at.
@@ -75,7 +86,7 @@ impl Baseline {
             link,
             poller,
             peers: Peers::default(),
-            topics: Topics::default(),
+            topics: Topics::keeping(self.keep),
             answered: Vec::new(),
         };
         let mut buffer = vec![0; BUFFER];
@@ -149,7 +160,9 @@ impl Serving {
             return Ok(());
         };
         link.read(buffer, |arrival| match arrival {
-            Arrival::Message { topic, payload } => topics.publish(topic, payload),
+            Arrival::Message { topic, payload } => {
+                topics.publish(topic, payload);
+            }
             Arrival::Confirmed(number) => answered.extend(topics.subscribers(number)),
         })
     }
@@ -215,11 +228,11 @@ impl Serving {
         match request {
             Request::WebSocket { topic, key } => {
                 answer::upgrade(&mut peer.unsent, key);
-                return self.subscribe(slot, topic, Dialect::WebSocket);
+                return self.subscribe(slot, topic, Framing::WebSocket, None);
             }
-            Request::Sse { topic } => {
+            Request::Sse { topic, after } => {
                 answer::event_stream(&mut peer.unsent);
-                return self.subscribe(slot, topic, Dialect::Sse);
+                return self.subscribe(slot, topic, Framing::Sse, *after);
             }
             Request::Publish { .. } if self.link.is_some() => {
                 peer.refuse(&"this baseline takes its messages from Redis");
@@ -234,10 +247,13 @@ impl Serving {
     }
 
     /// Makes the peer a subscriber. Its answer waits until nothing that is published can be missed.
-    fn subscribe(&mut self, slot: Slot, topic: &[u8], dialect: Dialect) {
-        let place = self.topics.subscribe(topic, dialect, slot);
+    fn subscribe(&mut self, slot: Slot, topic: &[u8], framing: Framing, after: Option<MessageId>) {
+        let place = self.topics.subscribe(topic, framing, slot);
         if let Some(peer) = self.peers.get_mut(slot) {
             peer.subscriber = Some(place);
+            if let Some(id) = after {
+                peer.unsent.extend_from_slice(self.topics.missed(place.topic, id));
+            }
         }
         if self.link.as_mut().is_none_or(|link| link.hold(place.topic, topic)) {
             self.answered.push(slot);
@@ -301,7 +317,10 @@ mod tests {
 
     impl Running {
         fn start() -> Self {
-            let server = Baseline::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+            Self::run(Baseline::bind("127.0.0.1:0".parse().unwrap()).unwrap())
+        }
+
+        fn run(server: Baseline) -> Self {
             let (address, stop) = (server.address().unwrap(), Stop::new().unwrap());
             let watched = stop.clone();
             let thread = std::thread::spawn(move || server.run(&watched));
@@ -357,6 +376,24 @@ mod tests {
         server.publish(body, "{\"topic\":\"a\",\"id\":null}\n");
         read_until(&mut websocket, b"\x81\x03one\x81\x03two");
         read_until(&mut sse, b"data: one\n\ndata: two\n\n");
+    }
+
+    #[test]
+    fn who_comes_back_gets_what_it_missed_and_then_what_comes() {
+        let server = Baseline::bind("127.0.0.1:0".parse().unwrap()).unwrap().keeping(10);
+        let server = Running::run(server);
+        let line = |text: &str| format!("{{\"topic\":\"a\",\"text\":\"{text}\"}}\n");
+        let id = |offset: u64| MessageId { epoch: 1, offset };
+        server.publish(
+            &["one", "two", "three"].map(line).concat(),
+            &format!("{{\"topic\":\"a\",\"id\":\"{}\"}}\n", id(3)),
+        );
+        let request = format!("GET /topics/a HTTP/1.1\r\nLast-Event-ID: {}\r\n\r\n", id(1));
+        let block = |offset, text| format!("id: {}\ndata: {text}\n\n", id(offset));
+        let missed = [block(2, "two"), block(3, "three")].concat();
+        let mut back = server.ask(&request, &format!("\r\n\r\n: open\n\n{missed}"));
+        server.publish(&line("four"), "\"}\n");
+        read_until(&mut back, block(4, "four").as_bytes());
     }
 
     #[test]

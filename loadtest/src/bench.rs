@@ -8,6 +8,7 @@ pub mod machine;
 pub mod redis;
 pub mod results;
 pub mod server;
+mod settings;
 pub mod spread;
 pub mod table;
 
@@ -33,7 +34,7 @@ const NAIVE_EVERY: usize = 3;
 
 /// Runs all chosen cases; writes the results after each.
 pub fn run(args: &BenchArgs) -> Result<ExitCode> {
-    let cases = cases::select(&args.cases, args.quick, args.source)?;
+    let cases = cases::select(&args.cases, args.quick, args.source, args.history)?;
     let machine = Machine::describe(&args.umbel)?;
     let out = out_directory(args, &machine)?;
     let mut lab = Lab::new(args, Affinity::of_this_thread()?, out.clone())?;
@@ -62,7 +63,8 @@ fn out_directory(args: &BenchArgs, machine: &Machine) -> Result<PathBuf> {
         Source::Http => "",
         Source::Redis => "-redis",
     };
-    let name = || format!("{}-{}{source}{part}", machine.day(), machine.name);
+    let history = if args.history { "-history" } else { "" };
+    let name = || format!("{}-{}{source}{history}{part}", machine.day(), machine.name);
     let default = || PathBuf::from("loadtest/results").join(name());
     let out = args.out.clone().unwrap_or_else(default);
     std::fs::create_dir_all(&out)

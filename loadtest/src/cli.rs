@@ -8,14 +8,17 @@ use anyhow::{Result, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::channels::{Channels, PREFIX};
+use crate::cost::history_reads::Witnesses;
 use crate::load::Manner;
 use crate::load::members::At;
 use crate::load::pacing::Span;
-use crate::load::target::Target;
+use crate::load::requests::Form;
+use crate::load::target::{Feed, Target};
 use crate::scenario::fanout::Fanout;
 use crate::scenario::idle::Idle;
 use crate::scenario::latency::Latency;
 use crate::scenario::publish::Publish;
+use crate::scenario::resume::Resume;
 use crate::scenario::storm::Storm;
 use crate::scenario::subscribe_many::SubscribeMany;
 use crate::scenario::throughput::Throughput;
@@ -43,6 +46,12 @@ pub const MEMBERS: usize = 100;
 pub const PUBLISHERS: usize = 16;
 /// See [`PUBLISHERS`].
 pub const PIPELINED: usize = 32;
+/// The same of the publish-batches scenario, and the messages of each request.
+pub const PIPELINED_BATCHES: usize = 4;
+/// See [`PIPELINED_BATCHES`].
+pub const BATCH: usize = 100;
+/// Messages that each session of the resume scenario missed.
+pub const MISSED: usize = 100;
 
 /// Measures what a fan-out server's core spends per delivery.
 #[derive(Debug, Parser)]
@@ -99,6 +108,9 @@ pub struct ServeArgs {
     /// What stands before a topic's name in its Redis channel's
     #[arg(long, value_name = "TEXT", default_value = PREFIX)]
     pub prefix: String,
+    /// Baseline: keep the last N messages of each topic for SSE sessions that come back with Last-Event-ID
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "redis")]
+    pub keep: Option<u32>,
 }
 
 /// Names of the scenarios.
@@ -122,6 +134,10 @@ pub enum Name {
     SubscribeMany,
     /// Publish requests of one message each, pipelined, to nobody
     Publish,
+    /// The same with many messages each, to topics with history
+    PublishBatches,
+    /// Sessions that come back at once to a topic with history, and get what they missed
+    Resume,
 }
 
 /// `run`.
@@ -130,7 +146,8 @@ pub struct RunArgs {
     /// Which scenario
     pub scenario: Name,
     /// Where sessions subscribe: ws://… is WebSocket, http://… is SSE; {topic} in the path stands for the topic.
-    /// subscribe-many: the JSON dialect at /ws, or redis://HOST:PORT for Redis itself; publish: where to post
+    /// subscribe-many, and resume with ws://…: the JSON dialect at /ws; subscribe-many: or redis://HOST:PORT for Redis
+    /// itself; publish: where to post
     #[arg(long, default_value = "ws://127.0.0.1:8080/topics/{topic}")]
     pub url: String,
     /// Where messages are published: posted to http://…, or by PUBLISH on redis://HOST:PORT [default: /publish on
@@ -140,23 +157,39 @@ pub struct RunArgs {
     /// What stands before a topic's name in its Redis channel's
     #[arg(long, value_name = "TEXT", default_value = PREFIX)]
     pub prefix: String,
-    /// Sessions [default: 1000; unicast, idle and storm: 10000; subscribe-many: 100, at Redis 1; publish: 16]
+    /// Publish at Redis by the node's function, so that topics keep history, and not by PUBLISH
+    #[arg(long)]
+    pub history: bool,
+    /// Sessions [default: 1000; unicast, idle, storm and resume: 10000; subscribe-many: 100, at Redis 1; publish and
+    /// publish-batches: 16]
     #[arg(long, value_name = "N")]
     pub subscribers: Option<usize>,
     /// Messages posted at once; of unicast and throughput: under way; of publish: requests under way on each connection
-    /// [default: 1; burst: 100; unicast: 64; throughput: 4000; publish: 32]
+    /// [default: 1; burst: 100; unicast: 64; throughput: 4000; publish: 32; publish-batches: 4]
     #[arg(long, value_name = "K")]
     pub at_hand: Option<usize>,
     /// New topics of the subscribe-many scenario, spread over its sessions
     #[arg(long, value_name = "N", default_value_t = NEW_TOPICS)]
     pub topics: usize,
+    /// Messages of each request of the publish-batches scenario
+    #[arg(long, value_name = "N", default_value_t = BATCH)]
+    pub batch: usize,
+    /// Messages that each session of the resume scenario missed
+    #[arg(long, value_name = "N", default_value_t = MISSED)]
+    pub missed: usize,
+    /// The Redis that the node of the resume scenario reads from, redis://HOST:PORT, to count its reads there
+    #[arg(long, value_name = "URL")]
+    pub redis: Option<String>,
+    /// Where that node's /metrics are, to have its own count of them
+    #[arg(long, value_name = "ADDR")]
+    pub admin: Option<SocketAddr>,
     /// Messages per second of the latency scenario
     #[arg(long, value_name = "N", default_value_t = PER_SECOND)]
     pub rate: u64,
     /// Time to measure; of idle: to let the server settle
     #[arg(long, value_name = "S", default_value_t = 5.0, conflicts_with = "rounds")]
     pub seconds: f64,
-    /// Rounds to measure instead: posts; of storm and subscribe-many: waves; of latency: messages
+    /// Rounds to measure instead: posts; of storm, subscribe-many and resume: waves; of latency: messages
     #[arg(long, value_name = "R")]
     pub rounds: Option<u64>,
     /// Time to run before that, unmeasured
@@ -194,13 +227,16 @@ pub struct BenchArgs {
     /// Runs of each server in each case [default: 9; with --quick: 3]
     #[arg(long, value_name = "R")]
     pub rounds: Option<usize>,
+    /// The node's topics keep history; with Redis its messages come by the function that gives them a place there
+    #[arg(long)]
+    pub history: bool,
     /// Short windows and few rounds, for a first look
     #[arg(long)]
     pub quick: bool,
     /// Only these cases; a name that ends in * stands for all that begin so [default: all]
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     pub cases: Vec<String>,
-    /// Where results are written [default: loadtest/results/DATE-MACHINE, and -redis behind it if that is the source]
+    /// Where results are written [default: loadtest/results/DATE-MACHINE, with -redis and -history behind it if so]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// A setting for the node's environment; may be given again
@@ -243,11 +279,18 @@ impl RunArgs {
     }
 
     fn target(&self) -> Result<Target> {
-        if !self.is_at_redis() {
-            return Target::new(&self.url, self.publish_url.as_deref(), &self.prefix);
+        if self.is_at_redis() {
+            let channels = Channels::new(&self.url, &self.prefix)?;
+            return Ok(Target::of_server(channels.address, Dialect::WebSocket).fed_by(channels));
         }
-        let channels = Channels::new(&self.url, &self.prefix)?;
-        Ok(Target::of_server(channels.address, Dialect::WebSocket).fed_by(channels))
+        let mut target = Target::new(&self.url, self.publish_url.as_deref(), &self.prefix)?;
+        if self.history {
+            target = target.with_history();
+            let placed = matches!(target.publish, Feed::RedisHistory(_));
+            ensure!(placed, "--history needs --publish-url redis://…: who posts has no say in it");
+        }
+        let needs_json = self.scenario == Name::Resume && target.dialect == Dialect::WebSocket;
+        Ok(if needs_json { target.in_json() } else { target })
     }
 
     /// Redis itself is what is measured.
@@ -258,7 +301,7 @@ impl RunArgs {
     /// Waves are one unless more are asked for: their default isn't a time.
     fn span(&self) -> Result<Span> {
         let time = seconds("--seconds", self.seconds)?;
-        let waves = matches!(self.scenario, Name::Storm | Name::SubscribeMany);
+        let waves = matches!(self.scenario, Name::Storm | Name::SubscribeMany | Name::Resume);
         Ok(if waves { Span::Rounds(1) } else { Span::Time(time) })
     }
 
@@ -292,6 +335,17 @@ impl RunArgs {
             Name::Publish => Scenario::Publish(Publish {
                 connections: sessions(PUBLISHERS),
                 pipelined: self.at_hand.unwrap_or(PIPELINED),
+                form: Form::Single,
+            }),
+            Name::PublishBatches => Scenario::Publish(Publish {
+                connections: sessions(PUBLISHERS),
+                pipelined: self.at_hand.unwrap_or(PIPELINED_BATCHES),
+                form: Form::Batch(self.batch),
+            }),
+            Name::Resume => Scenario::Resume(Resume {
+                sessions: sessions(10_000),
+                missed: self.missed,
+                witnesses: self.witnesses()?,
             }),
         })
     }
@@ -302,6 +356,11 @@ impl RunArgs {
         let (at, sessions) = if self.is_at_redis() { (At::Redis, 1) } else { (At::Node, MEMBERS) };
         let sessions = self.subscribers.unwrap_or(sessions);
         SubscribeMany { sessions, topics: self.topics, at }
+    }
+
+    fn witnesses(&self) -> Result<Witnesses> {
+        let redis = self.redis.as_ref().map(|url| Channels::new(url, &self.prefix)).transpose()?;
+        Ok(Witnesses { redis: redis.map(|channels| channels.address), admin: self.admin })
     }
 }
 
@@ -346,17 +405,37 @@ mod tests {
             ("throughput", 1000),
             ("subscribe-many", 100),
             ("publish", 16),
+            ("publish-batches", 16),
+            ("resume", 10_000),
         ];
         for (name, sessions) in cases {
             let scenario = plan(name).unwrap().scenario;
             assert_eq!((scenario.name(), scenario.sessions()), (name, sessions));
         }
-        assert_eq!(plan("storm").unwrap().span, Span::Rounds(1));
+        for waves in ["storm", "resume"] {
+            assert_eq!(plan(waves).unwrap().span, Span::Rounds(1));
+        }
         assert_eq!(plan("fanout --rounds 7").unwrap().span, Span::Rounds(7));
         assert_eq!(
             plan("fanout --seconds 1.5").unwrap().span,
             Span::Time(Duration::from_millis(1500))
         );
+    }
+
+    #[test]
+    fn who_comes_back_speaks_json_or_sse() {
+        let target = |flags: &str| plan(flags).unwrap().manner.target;
+        assert_eq!(target("resume --url ws://127.0.0.1:1").dialect, Dialect::Json);
+        assert_eq!(target("resume --url http://127.0.0.1:1").dialect, Dialect::Sse);
+        assert_eq!(target("storm --url ws://127.0.0.1:1").dialect, Dialect::WebSocket);
+        let placed = target("fanout --publish-url redis://127.0.0.1:1 --history").publish;
+        assert!(matches!(placed, Feed::RedisHistory(_)), "{placed:?}");
+        let asked = plan("resume --redis redis://127.0.0.1:1 --admin 127.0.0.1:2").unwrap();
+        let Scenario::Resume(Resume { witnesses, .. }) = asked.scenario else {
+            panic!("{asked:?}");
+        };
+        let ports = [witnesses.redis, witnesses.admin].map(|address| address.unwrap().port());
+        assert_eq!(ports, [1, 2]);
     }
 
     #[test]
@@ -367,6 +446,8 @@ mod tests {
             ("fanout --url ftp://x", "ftp://x"),
             ("fanout --url redis://127.0.0.1", "redis://127.0.0.1"),
             ("fanout --publish-url redis://127.0.0.1/1", "redis://127.0.0.1/1"),
+            ("fanout --history", "--history needs --publish-url redis://"),
+            ("resume --redis http://127.0.0.1", "http://127.0.0.1"),
         ] {
             let error = plan(flags).unwrap_err().to_string();
             assert!(error.contains(name), "{error}");
@@ -379,6 +460,9 @@ mod tests {
             ("subscribe-many --topics 99", "99 topics can't be spread over 100 sessions"),
             ("throughput --at-hand 0", "at least one message must be under way"),
             ("publish --at-hand 0", "at least one request must be under way"),
+            ("publish-batches --batch 1001", "1001 messages in a request"),
+            ("resume --missed 0", "at least one message must be missed"),
+            ("resume --rounds 2 --url http://127.0.0.1/fixed", "no {topic}"),
             ("idle --subscribers 100000000", "its limit (ulimit -n)"),
         ] {
             let error = plan(flags).unwrap().check().unwrap_err().to_string();

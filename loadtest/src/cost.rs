@@ -8,6 +8,7 @@
 pub mod core_time;
 pub mod cpu_time;
 pub mod hiccup;
+pub mod history_reads;
 pub mod memory;
 pub mod pressure;
 pub mod socket_memory;

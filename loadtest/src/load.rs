@@ -22,6 +22,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::interrupt;
 use crate::os::poller::{Poller, timespec};
+use crate::wire::message_id::MessageId;
 use crate::wire::payload::{self, Template};
 use audience::Audience;
 use ledger::Integrity;
@@ -163,14 +164,50 @@ impl Load {
     }
 }
 
+/// Where sessions go on that were away: behind a message that all of them have seen.
+#[derive(Debug, Clone, Copy)]
+pub struct Absence {
+    /// Their topic.
+    pub topic: usize,
+    /// The message that they have seen last.
+    pub seen: MessageId,
+    /// Number of the first that they missed.
+    pub first_missed: u64,
+}
+
 impl Load {
-    /// Opens `sessions` more; session n subscribes to topic `topic_of(n)`.
+    /// Opens `sessions` more; session n subscribes to topic `topic_of(n)`, for all that is published from now on.
     pub fn open(&mut self, sessions: usize, topic_of: impl Fn(usize) -> usize) -> Result<()> {
+        let begin = |session, publisher: &Publisher| {
+            let topic = topic_of(session);
+            (topic, publisher.published(topic))
+        };
+        self.open_all(sessions, begin, &mut Deaf)
+    }
+
+    /// Opens `sessions` more that come back and want all that they missed, which `observer` hears from the first on.
+    pub fn open_again<O: Observer>(
+        &mut self,
+        sessions: usize,
+        absence: Absence,
+        observer: &mut O,
+    ) -> Result<()> {
+        self.audience.go_on_after(&absence.seen);
+        self.open_all(sessions, |_, _| (absence.topic, absence.first_missed), observer)
+    }
+
+    /// Opens `sessions` more; `begin` says which topic session n subscribes to, and the number of its first message.
+    fn open_all<O: Observer>(
+        &mut self,
+        sessions: usize,
+        begin: impl Fn(usize, &Publisher) -> (usize, u64),
+        observer: &mut O,
+    ) -> Result<()> {
         let goal = self.audience.started() + sessions;
         let mut patience = Patience::new(self.patience);
         while self.audience.opened() < goal {
-            self.start_some(goal, &topic_of)?;
-            self.turn(LOOK_UP, &mut Deaf)?;
+            self.start_some(goal, &begin)?;
+            self.turn(LOOK_UP, observer)?;
             let (opened, limit) = (self.audience.opened(), self.patience);
             ensure!(
                 !patience.is_over(opened as u64),
@@ -181,19 +218,22 @@ impl Load {
     }
 
     /// Starts sessions as long as fewer than allowed are being opened.
-    fn start_some(&mut self, goal: usize, topic_of: impl Fn(usize) -> usize) -> Result<()> {
+    fn start_some(
+        &mut self,
+        goal: usize,
+        begin: impl Fn(usize, &Publisher) -> (usize, u64),
+    ) -> Result<()> {
         let allowed = goal.min(self.audience.opened() + self.concurrency);
         while self.audience.started() < allowed {
-            let topic = topic_of(self.audience.started());
-            let published = self.publisher.published(topic);
-            self.audience.start(topic, published, &self.poller)?;
+            let (topic, first) = begin(self.audience.started(), &self.publisher);
+            self.audience.start(topic, first, &self.poller)?;
         }
         Ok(())
     }
 
     /// Closes all sessions.
     pub fn close(&mut self) {
-        self.audience.close();
+        self.audience.close(|topic| self.publisher.published(topic));
     }
 
     /// Serves the sockets until `done`.

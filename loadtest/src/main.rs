@@ -41,9 +41,15 @@ fn run(command: &Command) -> Result<ExitCode> {
 fn serve(args: &ServeArgs) -> Result<ExitCode> {
     let place = || format!("can't serve at {}", args.listen);
     let channels = args.channels()?;
+    let keeps = args.keep.is_none() || args.server == Server::Baseline;
+    ensure!(keeps, "only the baseline keeps messages: no other server has --keep");
     match args.server {
         Server::Baseline => {
             let server = Baseline::bind(args.listen).with_context(place)?;
+            let server = match args.keep {
+                None => server,
+                Some(messages) => server.keeping(usize::try_from(messages)?),
+            };
             match &channels {
                 None => server,
                 Some(channels) => server.fed_by(channels)?,

@@ -3,6 +3,7 @@
 pub mod address;
 pub mod cores;
 pub mod descriptors;
+pub mod exchange;
 pub mod poller;
 pub mod process;
 pub mod socket;

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::cost::history_reads::{HistoryReads, NodeReads};
 use crate::scenario::{Outcome, Unit};
 
 /// Lines of name and value.
@@ -41,7 +42,9 @@ fn window(lines: &mut Lines, outcome: &Outcome) {
     lines.count("rounds", measured.rounds);
     lines.count("messages", measured.messages);
     lines.count("publish requests", measured.posts);
-    lines.count(measured.unit.plural(), measured.units);
+    if measured.unit != Unit::Message {
+        lines.count(measured.unit.plural(), measured.units);
+    }
     let per_second = format!("{} per second", measured.unit.plural());
     lines.figure(&per_second, measured.per_second(), "");
 }
@@ -74,11 +77,26 @@ fn extras(lines: &mut Lines, outcome: &Outcome) {
         lines.figure("PSS per session", Some(growth.pss_bytes_per_session), "B");
         lines.figure("socket queues per session", Some(growth.socket_bytes_per_session), "B");
     }
+    if let Some(reads) = outcome.measured.reads {
+        self::reads(lines, reads);
+    }
     if let Some(holding) = outcome.holding {
         lines.count("server's RSS, KiB", holding.memory.rss_bytes / 1024);
         lines.count("server's PSS, KiB", holding.memory.pss_bytes / 1024);
+        lines.count("server's peak RSS, KiB", holding.memory.peak_rss_bytes / 1024);
         lines.count("all sockets' queues, KiB", holding.socket_bytes / 1024);
         lines.count("server's descriptors", holding.descriptors as u64);
+    }
+}
+
+fn reads(lines: &mut Lines, reads: HistoryReads) {
+    if let Some(calls) = reads.redis_calls {
+        lines.count("function calls at Redis", calls);
+    }
+    if let Some(NodeReads { follow, whole, page }) = reads.node {
+        lines.count("node's reads, kind follow", follow);
+        lines.count("node's reads, kind whole", whole);
+        lines.count("node's reads, kind page", page);
     }
 }
 
@@ -102,6 +120,8 @@ impl Unit {
             Self::Connect => "connect",
             Self::Subscription => "subscription",
             Self::Request => "request",
+            Self::Message => "message",
+            Self::Resume => "resume",
         }
     }
 
@@ -111,6 +131,8 @@ impl Unit {
             Self::Connect => "connects",
             Self::Subscription => "subscriptions",
             Self::Request => "requests",
+            Self::Message => "messages",
+            Self::Resume => "resumes",
         }
     }
 }
@@ -118,6 +140,26 @@ impl Unit {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reads_are_told_as_far_as_they_were_counted() {
+        let told = |redis_calls, node| {
+            let mut lines = Lines::default();
+            reads(&mut lines, HistoryReads { redis_calls, node });
+            lines
+                .0
+                .lines()
+                .filter_map(|line| line.split_whitespace().last()?.parse().ok())
+                .collect()
+        };
+        let node = Some(NodeReads { follow: 1, whole: 2, page: 3 });
+        for (redis_calls, node, expected) in
+            [(None, None, vec![]), (Some(6), None, vec![6]), (Some(6), node, vec![6, 1, 2, 3])]
+        {
+            let told: Vec<u64> = told(redis_calls, node);
+            assert_eq!(told, expected);
+        }
+    }
 
     #[test]
     fn a_figure_that_is_not_known_says_so() {

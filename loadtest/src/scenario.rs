@@ -4,6 +4,7 @@ pub mod fanout;
 pub mod idle;
 pub mod latency;
 pub mod publish;
+pub mod resume;
 pub mod storm;
 pub mod subscribe_many;
 pub mod throughput;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde::Serialize;
 
+use crate::cost::history_reads::HistoryReads;
 use crate::cost::{Cost, Holding, Innocent, Meter, Reading};
 use crate::load::ledger::Integrity;
 use crate::load::pacing::Span;
@@ -25,6 +27,7 @@ use fanout::Fanout;
 use idle::{Growth, Idle};
 use latency::Latency;
 use publish::Publish;
+use resume::Resume;
 use storm::Storm;
 use subscribe_many::SubscribeMany;
 use throughput::Throughput;
@@ -51,6 +54,8 @@ pub enum Scenario {
     SubscribeMany(SubscribeMany),
     /// Publish requests, to nobody.
     Publish(Publish),
+    /// Sessions that come back at once and want what they missed.
+    Resume(Resume),
 }
 
 /// All that a run needs to know; checked by [`Plan::check`].
@@ -80,6 +85,10 @@ pub enum Unit {
     Subscription,
     /// One request answered.
     Request,
+    /// One message whose publishing was answered.
+    Message,
+    /// One session that came back and has all that it missed.
+    Resume,
 }
 
 /// What a scenario measured.
@@ -103,8 +112,10 @@ pub struct Measured {
     pub latency: Option<Percentiles>,
     /// The longest time for which a core stood still, from the same.
     pub hiccup_seconds: Option<f64>,
-    /// Memory per session, from the idle scenario.
+    /// Memory per session, from the idle scenario and from the first wave of the resume scenario.
     pub growth: Option<Growth>,
+    /// How often the server read history, from the resume scenario.
+    pub reads: Option<HistoryReads>,
 }
 
 /// The result of a run.
@@ -135,7 +146,8 @@ impl Scenario {
             Self::Latency(_) => "latency",
             Self::Throughput(_) => "throughput",
             Self::SubscribeMany(_) => "subscribe-many",
-            Self::Publish(_) => "publish",
+            Self::Publish(publish) => publish.name(),
+            Self::Resume(_) => "resume",
         }
     }
 
@@ -150,15 +162,18 @@ impl Scenario {
             Self::Throughput(throughput) => throughput.topics,
             Self::SubscribeMany(many) => many.sessions,
             Self::Publish(publish) => publish.connections,
+            Self::Resume(resume) => resume.sessions,
         }
     }
 
-    /// Topics that each have a URL of their own.
-    fn topics(&self) -> usize {
-        match self {
-            Self::Unicast(unicast) => unicast.topics,
-            Self::Throughput(throughput) => throughput.topics,
-            Self::Publish(publish) => publish.connections,
+    /// Topics that each have a URL of their own, in a run of so long.
+    fn topics(&self, span: Span) -> usize {
+        match (self, span) {
+            (Self::Unicast(unicast), _) => unicast.topics,
+            (Self::Throughput(throughput), _) => throughput.topics,
+            (Self::Publish(publish), _) => publish.paths(),
+            (Self::Resume(_), Span::Rounds(waves)) => usize::try_from(waves).unwrap_or(usize::MAX),
+            (Self::Resume(_), Span::Time(_)) => 2,
             _ => 1,
         }
     }
@@ -192,8 +207,9 @@ impl Scenario {
                 topics >= sessions,
                 "{topics} topics can't be spread over {sessions} sessions"
             ),
-            Self::Publish(Publish { pipelined, .. }) => {
-                ensure!(pipelined > 0, "at least one request must be under way")
+            Self::Publish(publish) => publish.check()?,
+            Self::Resume(Resume { missed, .. }) => {
+                ensure!(missed > 0, "at least one message must be missed")
             }
             _ => {}
         }
@@ -206,7 +222,7 @@ impl Plan {
     pub fn check(&self) -> Result<()> {
         let sessions = self.scenario.sessions();
         self.scenario.check()?;
-        self.manner.target.check_topics(self.scenario.topics())?;
+        self.manner.target.check_topics(self.scenario.topics(self.span))?;
         descriptors::check(Process::Load, sessions)?;
         if let Some(pid) = self.server {
             descriptors::check(Process::Server(pid), sessions)?;
@@ -236,6 +252,7 @@ impl Plan {
             Scenario::Storm(storm) => storm.run(self, meter, &mut load),
             Scenario::Latency(latency) => latency.run(self, meter, &mut load),
             Scenario::Throughput(throughput) => throughput.run(self, meter, &mut load),
+            Scenario::Resume(resume) => resume.run(self, meter, &mut load),
             Scenario::SubscribeMany(_) | Scenario::Publish(_) => {
                 unreachable!("they have no audience")
             }
@@ -279,9 +296,9 @@ impl Measured {
     /// Somebody else was at work on the server's core, or a core stood still where times were measured.
     pub fn disturbed(&self) -> bool {
         let innocent = match (self.unit, self.hiccup_seconds) {
-            (Unit::Delivery | Unit::Request, None) => QUIET_DELIVERIES,
-            (Unit::Delivery | Unit::Request, Some(_)) => QUIET_WATCHED,
-            (Unit::Connect | Unit::Subscription, _) => QUIET_CONNECTS,
+            (Unit::Delivery | Unit::Request | Unit::Message, None) => QUIET_DELIVERIES,
+            (Unit::Delivery | Unit::Request | Unit::Message, Some(_)) => QUIET_WATCHED,
+            (Unit::Connect | Unit::Subscription | Unit::Resume, _) => QUIET_CONNECTS,
         };
         self.cost.disturbed(innocent) || self.hiccup_seconds.is_some_and(|longest| longest > HICCUP)
     }
@@ -296,6 +313,13 @@ impl Measured {
         #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
         let units = self.units as f64;
         Some(seconds? * 1e6 / units).filter(|figure| figure.is_finite())
+    }
+
+    /// So much of each round.
+    pub fn per_round(&self, sum: Option<f64>) -> Option<f64> {
+        #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+        let rounds = self.rounds as f64;
+        Some(sum? / rounds).filter(|figure| figure.is_finite())
     }
 }
 
@@ -323,6 +347,11 @@ impl Measured {
         self.units += wave.units;
         self.rounds += wave.rounds;
         self.cost += wave.cost;
+        self.stalled |= wave.stalled;
+        self.reads = self.reads.zip(wave.reads).map(|(mut sum, wave)| {
+            sum += wave;
+            sum
+        });
     }
 }
 
@@ -353,6 +382,7 @@ impl<'a> Measuring<'a> {
             latency: None,
             hiccup_seconds: None,
             growth: None,
+            reads: None,
         })
     }
 }

@@ -103,12 +103,30 @@ fn messages_come_from_redis_under_any_prefix() {
 }
 
 #[test]
+fn who_comes_back_to_the_floor_is_counted() {
+    let running = Served::start("baseline", &["--keep", "20"]);
+    let (url, pid) = (format!("http://{}", running.address), running.child.id());
+    let resumed = run(&format!("resume --subscribers 10 --missed 20 --url {url} --pid {pid}"));
+    let table = String::from_utf8_lossy(&resumed.stdout);
+    assert!(resumed.status.success(), "{}", String::from_utf8_lossy(&resumed.stderr));
+    for line in ["µs/resume", "server's peak RSS, KiB", "RSS per session"] {
+        assert!(table.contains(line), "{table}");
+    }
+    let batches = run(&format!("publish-batches --rounds 3 --batch 7 --url {url}"));
+    let table = String::from_utf8_lossy(&batches.stdout);
+    assert!(batches.status.success() && table.contains("messages per second"), "{table}");
+}
+
+#[test]
 fn a_server_without_its_redis_does_not_start() {
     for (flags, reason) in [
         ("baseline --redis redis://127.0.0.1:9", "baseline can't connect to Redis at 127.0.0.1:9"),
         ("naive --redis redis://127.0.0.1:9", "naive can't connect to Redis at 127.0.0.1:9"),
         ("baseline --redis http://127.0.0.1:9", "doesn't begin with redis://"),
         ("empty --redis redis://127.0.0.1:9", "needs no --redis"),
+        ("naive --keep 9", "only the baseline keeps messages"),
+        ("baseline --keep 9 --redis redis://127.0.0.1:9", "cannot be used with"),
+        ("baseline --keep 0", "0 is not in 1.."),
     ] {
         let output = call(&format!("serve {flags} --listen 127.0.0.1:0"));
         let error = String::from_utf8_lossy(&output.stderr);
@@ -126,4 +144,10 @@ fn a_bench_knows_which_cases_a_source_has() {
         assert!(error.contains(&format!("there is no case {case}")), "{error}");
         assert!(error.contains(other), "{error}");
     }
+    let output = call("bench --umbel /nonexistent --cases resume");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains("there is no case resume"), "{error}");
+    let output = call("bench --umbel /nonexistent --cases nothing --history");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains("resume, resume-json"), "{error}");
 }

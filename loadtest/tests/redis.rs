@@ -17,11 +17,12 @@ use faulty_link::Fault;
 use server::{Running, Start};
 use umbel_loadtest::bench::redis::Redis;
 use umbel_loadtest::channels::Channels;
-use umbel_loadtest::load::Manner;
+use umbel_loadtest::cost::history_reads::Witnesses;
 use umbel_loadtest::load::ledger::Integrity;
 use umbel_loadtest::load::members::At;
 use umbel_loadtest::load::pacing::Span;
 use umbel_loadtest::load::target::Target;
+use umbel_loadtest::load::{Deaf, Load, Manner, Waited};
 use umbel_loadtest::scenario::fanout::Fanout;
 use umbel_loadtest::scenario::latency::Latency;
 use umbel_loadtest::scenario::storm::Storm;
@@ -117,6 +118,52 @@ fn a_storm_opens_all_sessions() {
     check("storm", Scenario::Storm(Storm { sessions: 200 }), 2, |outcome| {
         assert_eq!(outcome.measured.units, 200 * 2);
     });
+}
+
+/// What a node loads into Redis when it connects.
+const LIBRARY: &str = include_str!("../../crates/umbel-broker/src/redis/library.lua");
+
+fn load_library(redis: &Redis) {
+    let mut stream = connect(redis.channels().address);
+    let length = LIBRARY.len();
+    write!(stream, "*3\r\n$8\r\nFUNCTION\r\n$4\r\nLOAD\r\n${length}\r\n{LIBRARY}\r\n").unwrap();
+    read_until(&mut stream, b"$5\r\numbel\r\n");
+}
+
+/// Publishes with history, to nobody.
+fn publish_to_history(redis: &Redis, messages: usize) -> Result<Load> {
+    let address = redis.channels().address;
+    let target = Target::of_server(address, Dialect::WebSocket).fed_by(redis.channels().clone());
+    let storm = Scenario::Storm(Storm { sessions: 1 });
+    let mut load = Load::new(&plan(target.with_history(), storm, 1).manner)?;
+    for _ in 0..messages {
+        load.add(0, 0);
+    }
+    load.post()?;
+    let answered = load.wait_until(&mut Deaf, |_, publisher| !publisher.waiting())?;
+    assert_eq!(answered, Waited::Done);
+    Ok(load)
+}
+
+#[test]
+fn messages_get_their_place_in_history_at_redis() {
+    let redis = redis("history");
+    load_library(&redis);
+    let witnesses = Witnesses { redis: Some(redis.channels().address), admin: None };
+    let before = witnesses.read().unwrap();
+    let load = publish_to_history(&redis, 250).unwrap();
+    assert_eq!(load.publisher().last_id().unwrap().offset, 250);
+    let calls = witnesses.read().unwrap().since(before).redis_calls;
+    assert_eq!(calls, Some(250));
+    let mut stream = connect(redis.channels().address);
+    write!(stream, "XLEN umbel:bench.0\r\n").unwrap();
+    read_until(&mut stream, b":100\r\n");
+}
+
+#[test]
+fn history_at_a_redis_without_the_function_ends_the_run() {
+    let error = publish_to_history(&redis("no-function"), 1).err().unwrap();
+    assert!(format!("{error:#}").contains("Function not found"), "{error:#}");
 }
 
 /// Redis is late with its confirmation: until then the session isn't told that it is open, and from then on nothing

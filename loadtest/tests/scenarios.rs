@@ -10,6 +10,7 @@ use std::time::Duration;
 use server::Running;
 use umbel_loadtest::load::Manner;
 use umbel_loadtest::load::pacing::Span;
+use umbel_loadtest::load::requests::Form;
 use umbel_loadtest::load::target::Target;
 use umbel_loadtest::scenario::fanout::Fanout;
 use umbel_loadtest::scenario::idle::Idle;
@@ -18,7 +19,7 @@ use umbel_loadtest::scenario::publish::Publish;
 use umbel_loadtest::scenario::storm::Storm;
 use umbel_loadtest::scenario::throughput::Throughput;
 use umbel_loadtest::scenario::unicast::Unicast;
-use umbel_loadtest::scenario::{Outcome, Plan, Scenario};
+use umbel_loadtest::scenario::{Outcome, Plan, Scenario, Unit};
 use umbel_loadtest::wire::subscribe::Dialect;
 
 /// Runs `scenario` for `rounds` after one round of warm-up, against each server in each dialect.
@@ -114,10 +115,8 @@ fn as_much_as_can_be_delivered_is_under_way_and_comes() {
     });
 }
 
-#[test]
-fn publish_requests_are_answered_one_by_one() {
-    let server = Running::empty().unwrap();
-    let (connections, pipelined) = (4, 8);
+/// Four connections with eight requests of this form under way on each, to `server`.
+fn publish(server: &Running, form: Form) -> anyhow::Result<Outcome> {
     let plan = Plan {
         manner: Manner {
             target: Target::of_server(server.address, Dialect::WebSocket),
@@ -125,14 +124,40 @@ fn publish_requests_are_answered_one_by_one() {
             concurrency: 1,
             patience: Duration::from_secs(5),
         },
-        scenario: Scenario::Publish(Publish { connections, pipelined }),
+        scenario: Scenario::Publish(Publish { connections: 4, pipelined: 8, form }),
         span: Span::Rounds(10),
         warm_up: Duration::ZERO,
         server: None,
     };
-    let outcome = plan.run().unwrap();
+    plan.run()
+}
+
+#[test]
+fn publish_requests_are_answered_one_by_one() {
+    let outcome = publish(&Running::empty().unwrap(), Form::Single).unwrap();
     assert!(outcome.is_clean(), "{outcome:?}");
-    let under_way = (connections * pipelined) as u64;
-    assert!(outcome.measured.units >= 9 * under_way, "{outcome:?}");
-    assert!(outcome.integrity.expected >= 12 * under_way, "{outcome:?}");
+    assert_eq!((outcome.scenario, outcome.measured.unit), ("publish", Unit::Request));
+    assert!(outcome.measured.units >= 9 * 32, "{outcome:?}");
+    assert!(outcome.integrity.expected >= 12 * 32, "{outcome:?}");
+}
+
+#[test]
+fn each_message_of_a_batch_is_answered_with_an_id() {
+    let outcome = publish(&Running::keeping(100).unwrap(), Form::Batch(50)).unwrap();
+    assert!(outcome.is_clean(), "{outcome:?}");
+    assert_eq!((outcome.scenario, outcome.measured.unit), ("publish-batches", Unit::Message));
+    assert!(outcome.measured.units >= 9 * 32 * 50, "{outcome:?}");
+    assert_eq!(outcome.measured.units, outcome.measured.posts * 50);
+    assert!(outcome.integrity.expected >= 12 * 32 * 50, "{outcome:?}");
+}
+
+#[test]
+fn batches_to_topics_without_history_end_the_run() {
+    for (server, reason) in [
+        (Running::baseline(None).unwrap(), "a message got no id"),
+        (Running::empty().unwrap(), "0 results came for 50 messages"),
+    ] {
+        let error = format!("{:#}", publish(&server, Form::Batch(50)).unwrap_err());
+        assert!(error.contains(reason), "{error}");
+    }
 }

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 
 use crate::wire::accept_key::accept_key;
+use crate::wire::message_id::MessageId;
 
 /// The upgrade to WebSocket.
 pub(super) fn upgrade(out: &mut Vec<u8>, key: &[u8]) {
@@ -22,11 +23,14 @@ pub(super) fn event_stream(out: &mut Vec<u8>) {
     );
 }
 
-/// The result line of one published message.
-pub(super) fn result(out: &mut Vec<u8>, topic: &[u8]) {
+/// The result line of one published message, which has an id if it is kept.
+pub(super) fn result(out: &mut Vec<u8>, topic: &[u8], id: Option<MessageId>) {
     out.extend_from_slice(b"{\"topic\":\"");
     out.extend_from_slice(topic);
-    out.extend_from_slice(b"\",\"id\":null}\n");
+    match id {
+        None => out.extend_from_slice(b"\",\"id\":null}\n"),
+        Some(id) => out.extend_from_slice(format!("\",\"id\":\"{id}\"}}\n").as_bytes()),
+    }
 }
 
 /// The answer to a publish request, given its result lines.

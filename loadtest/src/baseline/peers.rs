@@ -9,6 +9,9 @@ use super::topics::Place;
 use crate::os::poller::Poller;
 use crate::os::socket::{self, Moved};
 
+/// A subscriber doesn't keep a buffer larger than this once all of it is sent, such as that of what it had missed.
+const LARGE: usize = 4096;
+
 /// Number of a connection, for as long as it lives.
 pub(super) type Slot = usize;
 
@@ -137,6 +140,9 @@ impl Peers {
         }
         if !peer.unsent.is_empty() {
             return poller.watch_room(&peer.socket, slot as u64);
+        }
+        if peer.subscriber.is_some() && peer.unsent.capacity() > LARGE {
+            peer.unsent = Vec::new();
         }
         if peer.closing {
             self.gone.push(slot);

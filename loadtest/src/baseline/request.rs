@@ -1,5 +1,7 @@
 //! The three requests that the baseline knows.
 
+use crate::wire::message_id::MessageId;
+
 const MAX_HEADERS: usize = 32;
 
 /// A whole request, borrowed from what was read.
@@ -7,8 +9,8 @@ const MAX_HEADERS: usize = 32;
 pub(super) enum Request<'a> {
     /// `GET /topics/{topic}` with an upgrade.
     WebSocket { topic: &'a [u8], key: &'a [u8] },
-    /// `GET /topics/{topic}`.
-    Sse { topic: &'a [u8] },
+    /// `GET /topics/{topic}`, and the id that was seen last.
+    Sse { topic: &'a [u8], after: Option<MessageId> },
     /// `POST /publish`.
     Publish { body: &'a [u8] },
     /// Anything else, or not HTTP.
@@ -19,6 +21,7 @@ pub(super) enum Request<'a> {
 #[derive(Default)]
 struct Wanted<'a> {
     key: Option<&'a [u8]>,
+    after: Option<MessageId>,
     content_length: usize,
 }
 
@@ -46,7 +49,7 @@ fn whole<'a>(
         ("POST", "/publish") => Request::Publish { body },
         ("GET", path) => match (topic(path), wanted.key) {
             (Some(topic), Some(key)) => Request::WebSocket { topic, key },
-            (Some(topic), None) => Request::Sse { topic },
+            (Some(topic), None) => Request::Sse { topic, after: wanted.after },
             (None, _) => Request::Unknown,
         },
         _ => Request::Unknown,
@@ -59,6 +62,8 @@ fn wanted<'a>(headers: &[httparse::Header<'a>]) -> Wanted<'a> {
     for header in headers {
         if header.name.eq_ignore_ascii_case("sec-websocket-key") {
             wanted.key = Some(header.value);
+        } else if header.name.eq_ignore_ascii_case("last-event-id") {
+            wanted.after = MessageId::parse(header.value);
         } else if header.name.eq_ignore_ascii_case("content-length") {
             let text = std::str::from_utf8(header.value).unwrap_or_default();
             wanted.content_length = text.parse().unwrap_or_default();
@@ -81,7 +86,11 @@ mod tests {
             ),
             (
                 "GET /topics/a HTTP/1.1\r\nAccept: text/event-stream\r\n\r\n",
-                Request::Sse { topic: b"a" },
+                Request::Sse { topic: b"a", after: None },
+            ),
+            (
+                "GET /topics/a HTTP/1.1\r\nLast-Event-ID: 00000000000000ab-7\r\n\r\n",
+                Request::Sse { topic: b"a", after: Some(MessageId { epoch: 0xab, offset: 7 }) },
             ),
             (
                 "POST /publish HTTP/1.1\r\nContent-Length: 2\r\n\r\nhi",

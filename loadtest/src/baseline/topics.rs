@@ -4,17 +4,25 @@ use std::collections::HashMap;
 use std::io;
 
 use super::answer;
+use super::kept::Kept;
 use super::peers::Slot;
+use crate::wire::message_id::MessageId;
 use crate::wire::publish_line::{LineError, Lines};
-use crate::wire::subscribe::Dialect;
 use crate::wire::{event_stream, frame};
+
+/// How a subscriber's messages are framed.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Framing {
+    WebSocket,
+    Sse,
+}
 
 /// Where a subscriber stands.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
     /// The topic's number, in the order of their first subscribers.
     pub(super) topic: usize,
-    dialect: Dialect,
+    framing: Framing,
     index: usize,
 }
 
@@ -22,6 +30,7 @@ pub(super) struct Place {
 struct Topic {
     websocket: Lane,
     sse: Lane,
+    kept: Option<Kept>,
 }
 
 /// The subscribers of one topic that speak one dialect, and what they shall be sent.
@@ -32,9 +41,11 @@ struct Lane {
     batch: Vec<u8>,
 }
 
-/// All topics that ever had a subscriber.
+/// All topics that ever had a subscriber, and where messages are kept also those that had a message.
 #[derive(Debug, Default)]
 pub(super) struct Topics {
+    /// How many messages of each topic are kept for who comes back, if any.
+    keep: Option<usize>,
     by_name: HashMap<Box<[u8]>, usize>,
     by_number: Vec<Topic>,
     /// Topics with messages at hand, in the order of their first.
@@ -44,10 +55,10 @@ pub(super) struct Topics {
 }
 
 impl Topic {
-    fn lane(&mut self, dialect: Dialect) -> &mut Lane {
-        match dialect {
-            Dialect::WebSocket => &mut self.websocket,
-            Dialect::Sse => &mut self.sse,
+    fn lane(&mut self, framing: Framing) -> &mut Lane {
+        match framing {
+            Framing::WebSocket => &mut self.websocket,
+            Framing::Sse => &mut self.sse,
         }
     }
 
@@ -55,37 +66,60 @@ impl Topic {
         !self.websocket.batch.is_empty() || !self.sse.batch.is_empty()
     }
 
-    fn append(&mut self, text: &[u8]) {
+    /// Frames a message; says its id if it is kept.
+    fn append(&mut self, text: &[u8]) -> Option<MessageId> {
         if !self.websocket.subscribers.is_empty() {
             frame::write_text(&mut self.websocket.batch, text);
         }
+        let id = self.kept.as_mut().map(|kept| kept.push(text));
         if !self.sse.subscribers.is_empty() {
-            event_stream::write_message(&mut self.sse.batch, text);
+            match &self.kept {
+                Some(kept) => self.sse.batch.extend_from_slice(kept.last_block()),
+                None => event_stream::write_message(&mut self.sse.batch, text),
+            }
         }
+        id
+    }
+
+    /// What is kept behind the message of `id`, without that which is at hand.
+    fn missed(&self, id: MessageId) -> &[u8] {
+        let behind = self.kept.as_ref().map_or(&[][..], |kept| kept.behind(id));
+        &behind[..behind.len().saturating_sub(self.sse.batch.len())]
     }
 }
 
 impl Topics {
-    pub(super) fn subscribe(&mut self, name: &[u8], dialect: Dialect, slot: Slot) -> Place {
+    /// Topics that keep the last `keep` messages of each.
+    pub(super) fn keeping(keep: Option<usize>) -> Self {
+        Self { keep, ..Self::default() }
+    }
+
+    pub(super) fn subscribe(&mut self, name: &[u8], framing: Framing, slot: Slot) -> Place {
         let topic = self.number_of(name);
-        let subscribers = &mut self.by_number[topic].lane(dialect).subscribers;
+        let subscribers = &mut self.by_number[topic].lane(framing).subscribers;
         let index = subscribers.len();
         subscribers.push(slot);
-        Place { topic, dialect, index }
+        Place { topic, framing, index }
+    }
+
+    /// What a subscriber of the topic lacks that comes back and has seen the message of `id` last.
+    pub(super) fn missed(&self, topic: usize, id: MessageId) -> &[u8] {
+        self.by_number[topic].missed(id)
     }
 
     fn number_of(&mut self, name: &[u8]) -> usize {
         if let Some(number) = self.by_name.get(name) {
             return *number;
         }
-        self.by_number.push(Topic::default());
+        let kept = self.keep.map(Kept::new);
+        self.by_number.push(Topic { kept, ..Topic::default() });
         self.by_name.insert(name.into(), self.by_number.len() - 1);
         self.by_number.len() - 1
     }
 
     /// Takes the subscriber at `place` out; says who stands there now.
     pub(super) fn unsubscribe(&mut self, place: Place) -> Option<(Slot, Place)> {
-        let lane = self.by_number[place.topic].lane(place.dialect);
+        let lane = self.by_number[place.topic].lane(place.framing);
         lane.subscribers.swap_remove(place.index);
         lane.subscribers.get(place.index).map(|slot| (*slot, place))
     }
@@ -101,22 +135,24 @@ impl Topics {
         self.results.clear();
         for line in Lines::new(body) {
             let line = line?;
-            self.publish(line.topic, line.text);
-            answer::result(&mut self.results, line.topic);
+            let id = self.publish(line.topic, line.text);
+            answer::result(&mut self.results, line.topic, id);
         }
         Ok(&self.results)
     }
 
-    /// Frames one message for its topic.
-    pub(super) fn publish(&mut self, name: &[u8], text: &[u8]) {
-        let Some(number) = self.by_name.get(name) else {
-            return;
+    /// Frames one message for its topic; says its id if it is kept.
+    pub(super) fn publish(&mut self, name: &[u8], text: &[u8]) -> Option<MessageId> {
+        let number = match self.by_name.get(name) {
+            Some(number) => *number,
+            None if self.keep.is_some() => self.number_of(name),
+            None => return None,
         };
-        let topic = &mut self.by_number[*number];
+        let topic = &mut self.by_number[number];
         if !topic.has_messages() {
-            self.due.push(*number);
+            self.due.push(number);
         }
-        topic.append(text);
+        topic.append(text)
     }
 
     /// Gives `send` each subscriber of each topic at hand with its batch, and clears the batches.
@@ -162,8 +198,8 @@ mod tests {
     #[test]
     fn all_messages_at_hand_are_one_batch() {
         let mut topics = Topics::default();
-        topics.subscribe(b"a", Dialect::Sse, 7);
-        topics.subscribe(b"b", Dialect::Sse, 8);
+        topics.subscribe(b"a", Framing::Sse, 7);
+        topics.subscribe(b"b", Framing::Sse, 8);
         for (topic, text) in [(b"a", b"1"), (b"b", b"2"), (b"a", b"3"), (b"c", b"4")] {
             topics.publish(topic, text);
         }
@@ -173,9 +209,25 @@ mod tests {
     }
 
     #[test]
+    fn what_is_kept_and_what_is_at_hand_don_t_overlap() {
+        let mut topics = Topics::keeping(Some(10));
+        let [first, _] = [b"1", b"2"].map(|text| topics.publish(b"a", text).unwrap());
+        fanned_out(&mut topics);
+        let place = topics.subscribe(b"a", Framing::Sse, 7);
+        let second = "id: 0000000000000001-2\ndata: 2\n\n";
+        assert_eq!(topics.missed(place.topic, first), second.as_bytes());
+        topics.publish(b"a", b"3");
+        assert_eq!(topics.missed(place.topic, first), second.as_bytes());
+        let third = "id: 0000000000000001-3\ndata: 3\n\n";
+        assert_eq!(fanned_out(&mut topics), [(7, third.to_owned())]);
+        let both = [second, third].concat();
+        assert_eq!(topics.missed(place.topic, first), both.as_bytes());
+    }
+
+    #[test]
     fn a_place_that_is_left_is_taken_by_the_last() {
         let mut topics = Topics::default();
-        let places = [10, 11, 12].map(|slot| topics.subscribe(b"a", Dialect::Sse, slot));
+        let places = [10, 11, 12].map(|slot| topics.subscribe(b"a", Framing::Sse, slot));
         let (moved, place) = topics.unsubscribe(places[0]).unwrap();
         assert_eq!((moved, place.index), (12, 0));
         assert!(topics.unsubscribe(places[1]).is_none());

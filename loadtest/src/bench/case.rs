@@ -64,6 +64,14 @@ pub enum Figure {
     CorePerRequest,
     /// CPU of the server's threads, microseconds per request.
     ProcessPerRequest,
+    /// CPU of the server's core, microseconds per session that came back and has all that it missed.
+    CorePerResume,
+    /// CPU of the server's threads, microseconds for the same.
+    ProcessPerResume,
+    /// Time from the first connect until the last session that came back has its last message, seconds.
+    UntilAllResumed,
+    /// Calls of functions at Redis that a wave of such sessions took.
+    ReadsPerWave,
 }
 
 /// What is wanted.
@@ -78,6 +86,8 @@ pub enum Target {
     RatioAtLeast(f64),
     /// The node's figure itself at least this.
     AtLeast(f64),
+    /// Nothing: the figure is shown and not judged.
+    None,
 }
 
 impl Figure {
@@ -85,12 +95,18 @@ impl Figure {
     pub fn of(self, outcome: &Outcome) -> Result<f64> {
         let (measured, cost) = (&outcome.measured, &outcome.measured.cost);
         let value = match self {
-            Self::CorePerDelivery | Self::CorePerConnect | Self::CorePerRequest => {
-                measured.per_unit(cost.server_core_seconds)
-            }
-            Self::ProcessPerDelivery | Self::ProcessPerRequest => {
+            Self::CorePerDelivery
+            | Self::CorePerConnect
+            | Self::CorePerRequest
+            | Self::CorePerResume => measured.per_unit(cost.server_core_seconds),
+            Self::ProcessPerDelivery | Self::ProcessPerRequest | Self::ProcessPerResume => {
                 measured.per_unit(cost.server_process_seconds)
             }
+            Self::UntilAllResumed => measured.per_round(Some(cost.wall_seconds)),
+            Self::ReadsPerWave => measured.reads.and_then(|reads| {
+                #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+                measured.per_round(Some(reads.redis_calls? as f64))
+            }),
             Self::WallPerSubscription => measured.per_unit(Some(cost.wall_seconds)),
             Self::MessagesPerSecond | Self::RequestsPerSecond => measured.per_second(),
             Self::CoreShare => cost.server_core_seconds.map(|busy| busy / cost.wall_seconds),
@@ -114,6 +130,10 @@ impl Figure {
             Self::RequestsPerSecond => "requests/s",
             Self::CorePerRequest => "core µs/request",
             Self::ProcessPerRequest => "process µs/request",
+            Self::CorePerResume => "core µs/resume",
+            Self::ProcessPerResume => "process µs/resume",
+            Self::UntilAllResumed => "s until all have all",
+            Self::ReadsPerWave => "reads at Redis",
         }
     }
 }

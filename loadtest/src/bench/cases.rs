@@ -7,14 +7,19 @@ use anyhow::{Result, ensure};
 use super::arm::{Arm, Subject};
 use super::case::{Case, Figure, Target};
 use super::server::Placement;
-use crate::cli::{MEMBERS, NEW_TOPICS, PER_SECOND, PIPELINED, PUBLISHERS, Source, UNDER_WAY};
+use crate::cli::{
+    MEMBERS, MISSED, NEW_TOPICS, PER_SECOND, PIPELINED, PUBLISHERS, Source, UNDER_WAY,
+};
+use crate::cost::history_reads::Witnesses;
 use crate::load::members::At;
 use crate::load::pacing::Span;
+use crate::load::requests::Form;
 use crate::scenario::Scenario;
 use crate::scenario::fanout::Fanout;
 use crate::scenario::idle::Idle;
 use crate::scenario::latency::Latency;
 use crate::scenario::publish::Publish;
+use crate::scenario::resume::Resume;
 use crate::scenario::storm::Storm;
 use crate::scenario::subscribe_many::SubscribeMany;
 use crate::scenario::throughput::Throughput;
@@ -112,9 +117,13 @@ fn node(dialect: Dialect) -> Arm {
     pinned(Subject::Node { workers: 1 }, dialect)
 }
 
-/// The chosen cases, all if `names` is empty; `name*` is all whose names begin so.
-pub fn select(names: &[String], quick: bool, source: Source) -> Result<Vec<Case>> {
-    let all = all(if quick { &QUICK } else { &FULL }, source);
+/// The chosen cases, all if `names` is empty; `name*` is all whose names begin so. Some need topics with history.
+pub fn select(names: &[String], quick: bool, source: Source, history: bool) -> Result<Vec<Case>> {
+    let lengths = if quick { &QUICK } else { &FULL };
+    let mut all = all(lengths, source);
+    if history {
+        all.extend(resume(lengths, source));
+    }
     let chosen = |case: &Case, name: &String| match name.strip_suffix('*') {
         Some(start) => case.name.starts_with(start),
         None => case.name == *name,
@@ -265,7 +274,7 @@ fn subscribe_many(lengths: &Lengths) -> Case {
 
 /// What a publish request costs beside what HTTP itself does.
 fn publish(lengths: &Lengths) -> Case {
-    let publish = Publish { connections: PUBLISHERS, pipelined: PIPELINED };
+    let publish = Publish { connections: PUBLISHERS, pipelined: PIPELINED, form: Form::Single };
     let title = format!(
         "POST of one message, {PUBLISHERS} connections with {PIPELINED} requests under way, to nobody"
     );
@@ -279,6 +288,35 @@ fn publish(lengths: &Lengths) -> Case {
     }
 }
 
+/// Sessions that come back at once: by SSE against the floor, which keeps messages as bytes, and in the JSON dialect
+/// against SSE. Nothing is wanted of them but to be seen.
+fn resume(lengths: &Lengths, source: Source) -> [Case; 2] {
+    let resume = Resume { sessions: MANY, missed: MISSED, witnesses: Witnesses::default() };
+    let title = |dialect| format!("{MANY} {dialect} sessions come back, {MISSED} messages missed");
+    let mut beside = vec![Figure::ProcessPerResume, Figure::UntilAllResumed, Figure::RssPerSession];
+    if source == Source::Redis {
+        beside.push(Figure::ReadsPerWave);
+    }
+    let sse = Case {
+        figure: Figure::CorePerResume,
+        span: Span::Rounds(lengths.waves),
+        node: node(Dialect::Sse),
+        against: pinned(Subject::Baseline, Dialect::Sse),
+        naive: None,
+        target: Target::None,
+        beside,
+        ..Case::delivery("resume", title(Dialect::Sse), Scenario::Resume(resume), 1.0, lengths)
+    };
+    let json = Case {
+        name: "resume-json".to_owned(),
+        title: title(Dialect::Json),
+        node: node(Dialect::Json),
+        against: node(Dialect::Sse),
+        ..sse.clone()
+    };
+    [sse, json]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -286,7 +324,7 @@ mod tests {
 
     fn names(chosen: &[&str]) -> Result<Vec<String>> {
         let chosen: Vec<_> = chosen.iter().map(ToString::to_string).collect();
-        Ok(select(&chosen, false, Source::Redis)?.into_iter().map(|case| case.name).collect())
+        Ok(select(&chosen, false, Source::Redis, true)?.into_iter().map(|case| case.name).collect())
     }
 
     #[test]
@@ -316,7 +354,7 @@ mod tests {
             ("publish", Target::RatioAtLeast(0.5)),
         ];
         for (name, target) in targets {
-            let case = &select(&[name.to_owned()], true, Source::Http).unwrap()[0];
+            let case = &select(&[name.to_owned()], true, Source::Http, false).unwrap()[0];
             assert_eq!(case.target, target, "{name}");
         }
     }
@@ -331,11 +369,26 @@ mod tests {
             ("subscribe-many", Target::Ratio(3.0)),
         ];
         for (name, target) in targets {
-            let case = &select(&[name.to_owned()], true, Source::Redis).unwrap()[0];
+            let case = &select(&[name.to_owned()], true, Source::Redis, false).unwrap()[0];
             assert_eq!(case.target, target, "{name}");
         }
         for (name, source) in [("publish", Source::Redis), ("throughput", Source::Http)] {
-            assert!(select(&[name.to_owned()], true, source).is_err(), "{name} has no use there");
+            assert!(
+                select(&[name.to_owned()], true, source, false).is_err(),
+                "{name} has no use there"
+            );
+        }
+    }
+    #[test]
+    fn history_adds_cases_and_changes_none() {
+        for source in [Source::Http, Source::Redis] {
+            let all = |history| select(&[], false, source, history).unwrap();
+            let (without, with) = (all(false), all(true));
+            for (one, other) in without.iter().zip(&with) {
+                assert_eq!((&one.name, one.target), (&other.name, other.target));
+            }
+            let added: Vec<_> = with[without.len()..].iter().map(|case| &case.name).collect();
+            assert_eq!(added, ["resume", "resume-json"]);
         }
     }
 }

@@ -9,15 +9,18 @@ use super::arm::{Arm, Sample, Subject};
 use super::case::{Case, Figure};
 use super::redis::Redis;
 use super::server::{Placement, Program, Server};
+use super::settings;
 use crate::channels::Channels;
 use crate::cli::{BenchArgs, CONCURRENCY, PATIENCE, PAYLOAD_BYTES, Source};
 use crate::cost::core_time::CoreTime;
+use crate::cost::history_reads::Witnesses;
 use crate::interrupt;
 use crate::load::Manner;
 use crate::load::members::At;
 use crate::load::target::Target;
 use crate::os::cores::{self, Affinity};
 use crate::os::poller::timespec;
+use crate::scenario::resume::Resume;
 use crate::scenario::subscribe_many::SubscribeMany;
 use crate::scenario::{Outcome, Plan, Scenario};
 
@@ -37,6 +40,8 @@ const LOOK: Duration = Duration::from_millis(500);
 pub struct Lab {
     umbel: PathBuf,
     node_env: Vec<(String, String)>,
+    /// The file with the node's settings, if its topics keep history.
+    node_settings: Option<PathBuf>,
     server_core: usize,
     load_core: usize,
     everywhere: Affinity,
@@ -58,6 +63,7 @@ impl Lab {
         Ok(Self {
             umbel: args.umbel.clone(),
             node_env: args.node_env.clone(),
+            node_settings: args.history.then(|| settings::write(&out)).transpose()?,
             server_core: server,
             load_core: load,
             everywhere,
@@ -91,15 +97,20 @@ impl Lab {
             Source::Redis => Some(Redis::start(&self.out.join("redis.log"))?),
         };
         let channels = redis.as_ref().map(Redis::channels);
-        let server = self.start(arm, channels)?;
+        let feed = channels.filter(|_| !arm.keeps(&case.scenario));
+        let server = self.start(case, arm, feed)?;
+        let witnesses = Witnesses {
+            redis: channels.map(|channels| channels.address),
+            admin: server.as_ref().and_then(Server::admin),
+        };
         let plan = Plan {
             manner: Manner {
-                target: target(arm, server.as_ref(), channels)?,
+                target: self.target(arm, server.as_ref(), feed)?,
                 payload_bytes: PAYLOAD_BYTES,
                 concurrency: CONCURRENCY,
                 patience: PATIENCE,
             },
-            scenario: arm.subject.scenario(case.scenario),
+            scenario: arm.subject.scenario(case.scenario, witnesses),
             span: case.span,
             warm_up: case.warm_up,
             server: server.as_ref().map(Server::pid),
@@ -114,21 +125,42 @@ impl Lab {
     }
 
     /// Starts the arm's server, if it is another than Redis.
-    fn start(&self, arm: &Arm, channels: Option<&Channels>) -> Result<Option<Server>> {
-        let program = match arm.subject {
-            Subject::Node { workers } => {
-                Program::node(&self.umbel, workers, &self.node_env, channels)?
+    fn start(&self, case: &Case, arm: &Arm, channels: Option<&Channels>) -> Result<Option<Server>> {
+        let program = match (arm.subject, case.scenario) {
+            (Subject::Baseline, Scenario::Resume(resume)) => {
+                Program::keeping_baseline(resume.missed)?
             }
-            Subject::Baseline => Program::comparison("baseline", channels)?,
-            Subject::Naive => Program::comparison("naive", channels)?,
-            Subject::Empty => Program::comparison("empty", None)?,
-            Subject::Redis => return Ok(None),
+            (Subject::Node { workers }, _) => {
+                let settings = self.node_settings.as_deref();
+                Program::node(&self.umbel, workers, &self.node_env, channels, settings)?
+            }
+            (Subject::Baseline, _) => Program::comparison("baseline", channels)?,
+            (Subject::Naive, _) => Program::comparison("naive", channels)?,
+            (Subject::Empty, _) => Program::comparison("empty", None)?,
+            (Subject::Redis, _) => return Ok(None),
         };
         let place = || match arm.placement {
             Placement::Pinned => cores::pin_to(self.server_core),
             Placement::Free => self.everywhere.restore(),
         };
         Server::start(program, &self.out.join("server.log"), place).map(Some)
+    }
+
+    /// Whom the arm is loaded through: its server, or Redis itself.
+    fn target(
+        &self,
+        arm: &Arm,
+        server: Option<&Server>,
+        channels: Option<&Channels>,
+    ) -> Result<Target> {
+        let address = server.map(Server::address).or(channels.map(|channels| channels.address));
+        let address = address.with_context(|| format!("{arm} needs Redis as the source"))?;
+        let mut target = Target::of_server(address, arm.dialect);
+        if let Some(channels) = channels {
+            target = target.fed_by(channels.clone());
+        }
+        let places = self.node_settings.is_some() && matches!(arm.subject, Subject::Node { .. });
+        Ok(if places { target.with_history() } else { target })
     }
 
     /// Waits until nobody else is at work on the two cores, for as long as this bench may wait in all.
@@ -154,21 +186,20 @@ impl Lab {
     }
 }
 
-/// Whom the arm is loaded through: its server, or Redis itself.
-fn target(arm: &Arm, server: Option<&Server>, channels: Option<&Channels>) -> Result<Target> {
-    let address = server.map(Server::address).or(channels.map(|channels| channels.address));
-    let address = address.with_context(|| format!("{arm} needs Redis as the source"))?;
-    let target = Target::of_server(address, arm.dialect);
-    Ok(match channels {
-        None => target,
-        Some(channels) => target.fed_by(channels.clone()),
-    })
+impl Arm {
+    /// Whether it has to keep what is published, which only a node can do with what comes from Redis.
+    fn keeps(&self, scenario: &Scenario) -> bool {
+        self.subject == Subject::Baseline && matches!(scenario, Scenario::Resume(_))
+    }
 }
 
 impl Subject {
-    /// The case's scenario, as it is done to Redis itself.
-    fn scenario(self, scenario: Scenario) -> Scenario {
+    /// The case's scenario, as it is done to this one.
+    fn scenario(self, scenario: Scenario, witnesses: Witnesses) -> Scenario {
         match (self, scenario) {
+            (Self::Node { .. }, Scenario::Resume(resume)) => {
+                Scenario::Resume(Resume { witnesses, ..resume })
+            }
             (Self::Redis, Scenario::SubscribeMany(many)) => {
                 Scenario::SubscribeMany(SubscribeMany { sessions: 1, at: At::Redis, ..many })
             }

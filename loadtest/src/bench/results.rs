@@ -25,6 +25,8 @@ pub struct Results {
     pub source: Source,
     /// What Redis says of its version, if it was the source.
     pub redis: Option<String>,
+    /// Whether the node's topics kept history.
+    pub history: bool,
     /// Short windows: a first look.
     pub quick: bool,
     /// The servers' core.
@@ -122,6 +124,7 @@ impl Results {
             command: std::env::args().collect(),
             source: args.source,
             redis: (args.source == Source::Redis).then(Redis::version),
+            history: args.history,
             quick: args.quick,
             server_core: args.server_core,
             load_core: args.load_core,
@@ -177,7 +180,11 @@ impl CaseResult {
         self.beside = beside.collect();
         self.summary = summary(self.target, &counted).map(|summary| Summary {
             disturbed,
-            verdict: if none_is_quiet { Verdict::Undecided } else { summary.verdict },
+            verdict: match summary.verdict {
+                Verdict::Unjudged => Verdict::Unjudged,
+                _ if none_is_quiet => Verdict::Undecided,
+                verdict => verdict,
+            },
             ..summary
         });
     }
@@ -256,6 +263,7 @@ mod tests {
             latency: None,
             hiccup_seconds: None,
             growth: None,
+            reads: None,
         };
         let outcome = Outcome {
             scenario: "fanout",
@@ -269,7 +277,7 @@ mod tests {
 
     /// The result of a case with these ratios, each with whether it was disturbed.
     fn result(ratios: &[(f64, bool)]) -> CaseResult {
-        let case = &cases::select(&["fanout1".to_owned()], false, Source::Http).unwrap()[0];
+        let case = &cases::select(&["fanout1".to_owned()], false, Source::Http, false).unwrap()[0];
         let mut result = CaseResult::new(case);
         result.rounds.extend(ratios.iter().map(|(ratio, disturbed)| Round {
             node_first: true,

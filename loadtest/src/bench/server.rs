@@ -53,17 +53,22 @@ enum Readiness {
 }
 
 impl Program {
-    /// The node at `path`, which has its messages from `channels` if those are given.
+    /// The node at `path`, which has its messages from `channels` if those are given, and its other settings from the file
+    /// `settings`.
     pub fn node(
         path: &Path,
         workers: usize,
         env: &[(String, String)],
         channels: Option<&Channels>,
+        settings: Option<&Path>,
     ) -> Result<Self> {
         let (address, admin) = (free_port()?, free_port()?);
         let mut command = Command::new(path);
         command.args(["serve", "--listen", &address.to_string(), "--admin", &admin.to_string()]);
         command.args(["--workers", &workers.to_string()]);
+        if let Some(settings) = settings {
+            command.arg("--config").arg(settings);
+        }
         if let Some(channels) = channels {
             command.args(["--broker", &channels.url()]);
         }
@@ -80,6 +85,13 @@ impl Program {
             command.args(["--redis", &channels.url(), "--prefix", &channels.prefix]);
         }
         Ok(Self { command, address, readiness: Readiness::Accepts })
+    }
+
+    /// The baseline that keeps the last `messages` of each topic; they are posted.
+    pub fn keeping_baseline(messages: usize) -> Result<Self> {
+        let mut program = Self::comparison("baseline", None)?;
+        program.command.args(["--keep", &messages.to_string()]);
+        Ok(program)
     }
 
     /// Redis, which keeps nothing.
@@ -107,6 +119,7 @@ fn free_port() -> Result<SocketAddr> {
 pub struct Server {
     child: Child,
     address: SocketAddr,
+    admin: Option<SocketAddr>,
 }
 
 impl Server {
@@ -119,8 +132,8 @@ impl Server {
     ) -> Result<Self> {
         let file = File::create(log).with_context(|| format!("can't write {}", log.display()))?;
         program.command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
-        let mut server =
-            Self { child: spawn(&mut program.command, place)?, address: program.address };
+        let child = spawn(&mut program.command, place)?;
+        let mut server = Self { child, address: program.address, admin: program.readiness.admin() };
         let started = server.wait_until_ready(program.readiness);
         started
             .with_context(|| format!("{} (its output is in {})", program.name(), log.display()))?;
@@ -130,6 +143,11 @@ impl Server {
     /// Where it serves.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it answers its operators, if it does.
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.admin
     }
 
     /// Its process.
@@ -178,6 +196,13 @@ fn spawn(command: &mut Command, place: impl FnOnce() -> io::Result<()>) -> Resul
 }
 
 impl Readiness {
+    fn admin(self) -> Option<SocketAddr> {
+        match self {
+            Self::Answers(admin) => Some(admin),
+            Self::Accepts | Self::Pongs => None,
+        }
+    }
+
     fn is_reached(self, address: SocketAddr) -> bool {
         match self {
             Self::Accepts => TcpStream::connect_timeout(&address, LOOK).is_ok(),
@@ -222,7 +247,7 @@ mod tests {
     #[test]
     fn a_server_that_ends_at_once_is_not_waited_for() {
         let Program { mut command, address, readiness } = program("false");
-        let mut server = Server { child: command.spawn().unwrap(), address };
+        let mut server = Server { child: command.spawn().unwrap(), address, admin: None };
         let error = server.wait_until_ready(readiness).unwrap_err().to_string();
         assert!(error.contains("ended before it was ready: exit status: 1"), "{error}");
     }
@@ -230,7 +255,7 @@ mod tests {
     #[test]
     fn a_dropped_server_is_gone() {
         let Program { mut command, address, .. } = program("sleep");
-        let server = Server { child: command.arg("60").spawn().unwrap(), address };
+        let server = Server { child: command.arg("60").spawn().unwrap(), address, admin: None };
         let pid = Pid::from_child(&server.child);
         test_kill_process(pid).unwrap();
         drop(server);

@@ -26,6 +26,8 @@ pub enum Verdict {
     Missed,
     /// The rounds disagree.
     Undecided,
+    /// There is no target.
+    Unjudged,
 }
 
 impl Spread {
@@ -59,6 +61,7 @@ impl Verdict {
             Target::Absolute(limit) => Self::on_most(limit, &sides.node),
             Target::RatioAtLeast(limit) => Self::on_least(limit, &sides.ratio),
             Target::AtLeast(limit) => Self::on_least(limit, &sides.node),
+            Target::None => Self::Unjudged,
         }
     }
 
@@ -118,5 +121,6 @@ mod tests {
             assert_eq!(verdict(target, &[1.2, 1.3, 1.4]), Verdict::Missed);
             assert_eq!(verdict(target, &[1.2, 1.4, 2.0]), Verdict::Undecided);
         }
+        assert_eq!(verdict(Target::None, &[9.0]), Verdict::Unjudged);
     }
 }

@@ -4,7 +4,9 @@ use super::arm::Subject;
 use super::case::{Figure, Target};
 
 use super::results::{Beside, CaseResult, Results, Sides, Summary};
+use super::settings::{KEPT_MESSAGES, KEPT_SECONDS};
 use super::spread::{Spread, Verdict};
+use crate::cli::Source;
 
 /// The head of the table.
 pub const HEAD: &str = "\
@@ -21,13 +23,18 @@ pub fn preface(results: &Results) -> String {
          - Date: {date}, commit {commit}; node: {node}; load test {loadtest}\n\
          - Machine: {name}, {cpu}, {cores} cores, {memory} MiB, Linux {kernel}, TCP {tcp}\n\
          - Run: {length}; server on core {server}, load on core {load}\n\
-         - Source: {source}\n\
+         - Source: {source}\n{history}\
          - Command: `{command}`\n\n\
          All three servers take their messages in the same way, and all are measured by the same load. Figures are \
          medians, with quartiles in parentheses; a ratio is the median of the ratios of each round. Core: time in which \
          the server's core wasn't idle, softirq included, which on loopback has the receivers' TCP input too. Load: what \
          the load's core did, per what the other server's did.\n",
-        on = results.redis.as_ref().map_or("", |_| ", from Redis"),
+        on = match (results.redis.is_some(), results.history) {
+            (false, false) => "",
+            (false, true) => ", with history",
+            (true, false) => ", from Redis",
+            (true, true) => ", from Redis with history",
+        },
         date = machine.date,
         commit = machine.commit,
         node = machine.node,
@@ -41,6 +48,7 @@ pub fn preface(results: &Results) -> String {
         server = results.server_core,
         load = results.load_core,
         source = source(results),
+        history = history(results),
         command = results.command.join(" "),
     )
 }
@@ -54,6 +62,20 @@ fn source(results: &Results) -> String {
             results.load_core
         ),
     }
+}
+
+/// What is different where the node's topics keep history.
+fn history(results: &Results) -> String {
+    let by = match (results.history, results.source) {
+        (false, _) => return String::new(),
+        (true, Source::Http) => "",
+        (true, Source::Redis) => {
+            ", and its messages come by FCALL umbel_publish instead of PUBLISH"
+        }
+    };
+    format!(
+        "- History: all topics of the node keep {KEPT_MESSAGES} messages for {KEPT_SECONDS} s{by}; the other servers' keep none\n"
+    )
 }
 
 /// The whole page.
@@ -127,6 +149,7 @@ impl Verdict {
             Self::Reached => "reached",
             Self::Missed => "**missed**",
             Self::Undecided => "undecided",
+            Self::Unjudged => "",
         }
     }
 }
@@ -137,6 +160,7 @@ fn target(target: Target) -> String {
         Target::Absolute(most) => format!("{most:.0}"),
         Target::RatioAtLeast(ratio) => format!("≥ {ratio:.2}"),
         Target::AtLeast(least) => format!("≥ {least:.0}"),
+        Target::None => String::new(),
     }
 }
 

@@ -9,6 +9,7 @@ use crate::load::target::{Target, topic_name};
 use crate::os::poller::{Poller, Ready};
 use crate::os::socket;
 use crate::os::source_addresses::SourceAddresses;
+use crate::wire::message_id::MessageId;
 use crate::wire::payload::Template;
 use crate::wire::subscribe::Subscribe;
 
@@ -52,14 +53,19 @@ impl Audience {
         self.check.sums.received
     }
 
-    /// Starts a session that subscribes to `topic`, of which `published` messages have gone already.
-    pub fn start(&mut self, topic: usize, published: u64, poller: &Poller) -> Result<()> {
+    /// Sessions that are started from now on have seen the message of `id` last.
+    pub fn go_on_after(&mut self, id: &MessageId) {
+        self.check.subscribe.go_on_after(id.to_string());
+    }
+
+    /// Starts a session that subscribes to `topic`; its first message is number `first`.
+    pub fn start(&mut self, topic: usize, first: u64, poller: &Poller) -> Result<()> {
         let address = self.target.subscribe.address;
         let number = self.sessions.len();
         let socket = socket::connect(address, self.sources.take())
             .with_context(|| format!("session {number} can't connect to {address}"))?;
         poller.add_connection(&socket, number as u64)?;
-        self.sessions.push(Session::new(socket, topic, published));
+        self.sessions.push(Session::new(socket, topic, first));
         self.request(number, poller)
     }
 
@@ -106,8 +112,9 @@ impl Audience {
         Ok(())
     }
 
-    /// Closes all sessions.
-    pub fn close(&mut self) {
+    /// Closes all sessions; what has come of their messages stays in the sums.
+    pub fn close(&mut self, published: impl Fn(usize) -> u64) {
+        self.check.sums = self.integrity(published);
         self.sessions.clear();
         self.opened = 0;
     }

@@ -65,7 +65,9 @@ impl Members {
         let (target, template) = (&manner.target, manner.template()?);
         let tongue = match (at, &target.publish) {
             (At::Node, _) => Tongue::json(target),
-            (At::Redis, Feed::Redis(channels)) => Tongue::Redis(channels.clone()),
+            (At::Redis, Feed::Redis(channels) | Feed::RedisHistory(channels)) => {
+                Tongue::Redis(channels.clone())
+            }
             (At::Redis, Feed::Http(_)) => bail!("{} isn't Redis", target.publish),
         };
         let mut publisher = Publisher::connect(&target.publish, template.clone(), manner.patience)?;

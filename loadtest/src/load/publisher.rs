@@ -1,4 +1,4 @@
-//! Publishes messages over one connection: by HTTP POST, or by Redis PUBLISH.
+//! Publishes messages over one connection: by HTTP POST, or at Redis.
 
 mod http;
 mod redis;
@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use crate::load::target::{Feed, topic_name};
 use crate::os::poller::{Poller, Ready};
 use crate::os::stream::Stream;
+use crate::wire::message_id::MessageId;
 use crate::wire::payload::Template;
 use crate::wire::{publish_line, resp};
 use http::Post;
@@ -59,7 +60,7 @@ impl Publisher {
             buffer: vec![0; BUFFER].into_boxed_slice(),
             protocol: match feed {
                 Feed::Http(place) => Protocol::Http(Post::new(place)),
-                Feed::Redis(_) => Protocol::Redis(Pipeline::default()),
+                Feed::Redis(_) | Feed::RedisHistory(_) => Protocol::Redis(Pipeline::default()),
             },
             feed: feed.clone(),
             template,
@@ -96,6 +97,14 @@ impl Publisher {
     pub fn messages(&self) -> u64 {
         self.published
     }
+
+    /// The id of the last message of the last request that was answered, if it has one.
+    pub fn last_id(&self) -> Option<MessageId> {
+        match &self.protocol {
+            Protocol::Http(post) => post.last_id,
+            Protocol::Redis(pipeline) => pipeline.last_id,
+        }
+    }
 }
 
 impl Publisher {
@@ -107,6 +116,9 @@ impl Publisher {
                 Feed::Http(_) => name,
                 Feed::Redis(channels) => {
                     resp::publish_head(&channels.of(&name), self.template.size())
+                }
+                Feed::RedisHistory(channels) => {
+                    resp::placed_head(&channels.of(&name), self.template.size())
                 }
             };
             self.topics.push(Topic { head, published: 0 });
@@ -177,8 +189,8 @@ impl Protocol {
     /// whole now.
     fn take_answer(&mut self, bytes: &[u8]) -> Result<(usize, bool)> {
         match self {
-            Self::Http(_) => {
-                let length = http::take_answer(bytes)?;
+            Self::Http(post) => {
+                let length = post.take_answer(bytes)?;
                 Ok((length.unwrap_or(0), length.is_some()))
             }
             Self::Redis(pipeline) => pipeline.take_answers(bytes),

@@ -1,18 +1,22 @@
 //! Publish requests for their own sake: connections that each keep a number of them under way.
 //!
-//! Nobody is subscribed and all requests are the same, so only their answers are checked: that each comes, and is 200.
+//! Nobody is subscribed and all requests of a connection are the same, so only their answers are checked: that each comes
+//! and is good. What that is depends on the form of the requests.
 
+mod form;
+
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result};
 
 use super::pacing::Span;
-use super::target::topic_name;
 use super::{BUFFER, Counts, GATHER, LOOK_UP, Manner, PLENTY, Patience, Waited};
 use crate::interrupt;
 use crate::os::poller::{Poller, Ready, timespec};
 use crate::os::stream::Stream;
-use crate::wire::response::{self, BodyLength};
+use crate::wire::message_id::MessageId;
+pub use form::Form;
 
 /// All connections and the loop that serves them.
 pub struct Requests {
@@ -20,6 +24,7 @@ pub struct Requests {
     buffer: Box<[u8]>,
     connections: Vec<Connection>,
     patience: Duration,
+    form: Form,
     sent: u64,
     answered: u64,
     /// Whether each answer makes room for another request.
@@ -34,25 +39,42 @@ struct Connection {
     requests: Vec<u8>,
     /// Length of each.
     length: usize,
+    form: Form,
+    /// The id of the last message that was answered.
+    last: Option<MessageId>,
 }
 
 impl Requests {
-    /// Opens `connections`, each to a topic of its own, and sends `pipelined` requests on each.
-    pub fn begin(manner: &Manner, connections: usize, pipelined: usize) -> Result<Self> {
+    /// Opens `connections`, each to a topic of its own, and sends `pipelined` requests of this form on each.
+    pub fn begin(
+        manner: &Manner,
+        connections: usize,
+        pipelined: usize,
+        form: Form,
+    ) -> Result<Self> {
         let (poller, mut payload) = (Poller::new()?, Vec::new());
+        let address = form.address(&manner.target)?;
         manner.template()?.write(&mut payload, 0, 0);
         let mut all = Self {
             poller,
             buffer: vec![0; BUFFER].into_boxed_slice(),
             connections: Vec::new(),
             patience: manner.patience,
+            form,
             sent: 0,
             answered: 0,
             refill: true,
         };
         for number in 0..connections {
-            let request = request(manner, number, &payload);
-            let mut connection = Connection::open(manner, &request, pipelined)?;
+            let request = form.request(&manner.target, number, &payload)?;
+            let stream = connect(address, manner.patience)?;
+            let mut connection = Connection {
+                stream,
+                requests: request.repeat(pipelined),
+                length: request.len(),
+                form,
+                last: None,
+            };
             connection.stream.register(&all.poller, number as u64)?;
             connection.send(pipelined, &all.poller)?;
             all.sent += pipelined as u64;
@@ -61,9 +83,14 @@ impl Requests {
         Ok(all)
     }
 
-    /// What was counted so far: a request is a message, and its answer the receipt.
+    /// What was counted so far: the answer is the receipt of a message.
     pub fn counts(&self) -> Counts {
-        Counts { received: self.answered, messages: self.sent, posts: self.answered }
+        let messages = self.form.messages() as u64;
+        Counts {
+            received: self.answered * messages,
+            messages: self.sent * messages,
+            posts: self.answered,
+        }
     }
 
     /// Serves the connections for `span`, whose rounds are as many answers as there are requests under way.
@@ -127,28 +154,12 @@ impl Requests {
     }
 }
 
-/// The request that connection `number` sends.
-fn request(manner: &Manner, number: usize, payload: &[u8]) -> Vec<u8> {
-    let target = &manner.target;
-    let (path, host) = (target.path_of(&topic_name(number)), &target.subscribe.host);
-    let length = payload.len();
-    let head = format!(
-        "POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n\r\n"
-    );
-    [head.as_bytes(), payload].concat()
+fn connect(address: SocketAddr, patience: Duration) -> Result<Stream> {
+    let stream = Stream::connect(address, patience);
+    stream.with_context(|| format!("can't connect to {address}"))
 }
 
 impl Connection {
-    fn open(manner: &Manner, request: &[u8], pipelined: usize) -> Result<Self> {
-        let address = manner.target.subscribe.address;
-        let stream = Stream::connect(address, manner.patience);
-        Ok(Self {
-            stream: stream.with_context(|| format!("can't connect to {address}"))?,
-            requests: request.repeat(pipelined),
-            length: request.len(),
-        })
-    }
-
     fn send(&mut self, count: usize, poller: &Poller) -> Result<()> {
         self.stream.unsent().extend_from_slice(&self.requests[..count * self.length]);
         Ok(self.stream.flush(poller)?)
@@ -156,47 +167,15 @@ impl Connection {
 
     /// Takes in all that there is to read, through `buffer`; says how many answers were in it.
     fn receive(&mut self, buffer: &mut [u8]) -> Result<usize> {
-        let mut answered = 0;
+        let (form, last, mut answered) = (self.form, &mut self.last, 0);
         self.stream.receive(buffer, |bytes| -> Result<usize> {
             let mut taken = 0;
-            while let Some(length) = take_answer(&bytes[taken..])? {
+            while let Some(length) = form.take_answer(&bytes[taken..], last)? {
                 taken += length;
                 answered += 1;
             }
             Ok(taken)
         })?;
         Ok(answered)
-    }
-}
-
-/// Length of the answer at the beginning of `bytes`, which must be a good one, or `None` while it is cut.
-fn take_answer(bytes: &[u8]) -> Result<Option<usize>> {
-    let Some(head) = response::parse(bytes)? else {
-        return Ok(None);
-    };
-    ensure!(head.status == 200, "server answered a publish request with status {}", head.status);
-    let BodyLength::Fixed(length) = head.body else {
-        bail!("server's answer to a publish request has no length");
-    };
-    let end = head.taken + length;
-    Ok((end <= bytes.len()).then_some(end))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_answer_counts_when_it_is_whole_and_good() {
-        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
-        assert_eq!(take_answer(answer).unwrap(), Some(answer.len()));
-        assert_eq!(take_answer(&answer[..answer.len() - 1]).unwrap(), None);
-        for (bad, reason) in [
-            ("HTTP/1.1 503 X\r\nContent-Length: 0\r\n\r\n", "status 503"),
-            ("HTTP/1.1 200 OK\r\n\r\n", "no length"),
-        ] {
-            let error = take_answer(bad.as_bytes()).unwrap_err().to_string();
-            assert!(error.contains(reason), "{error}");
-        }
     }
 }

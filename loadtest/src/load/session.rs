@@ -3,11 +3,13 @@
 use std::fmt;
 use std::os::fd::OwnedFd;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 
 use crate::load::ledger::{Integrity, Receipt, Track};
+use crate::load::target::topic_name;
 use crate::os::socket::{self, Moved};
 use crate::wire::chunked::Dechunker;
+use crate::wire::object::{self, Said};
 use crate::wire::payload::Template;
 use crate::wire::response::{self, BodyLength, Head};
 use crate::wire::subscribe::{Dialect, Subscribe};
@@ -36,7 +38,7 @@ pub enum Phase {
     Connecting,
     /// The request is sent.
     Opening,
-    /// The server said that the subscription is open.
+    /// The server said that the subscription is open; in the JSON dialect, the connection: messages prove the rest.
     Open,
 }
 
@@ -185,7 +187,19 @@ impl Session {
         self.phase = Phase::Open;
         let chunked = check.dialect == Dialect::Sse && head.body == BodyLength::Chunked;
         self.dechunker = chunked.then(Box::default);
-        Ok(())
+        match check.subscribe.command(&topic_name(self.topic)) {
+            Some(command) => self.say(&command),
+            None => Ok(()),
+        }
+    }
+
+    /// Sends the first words of an open session, for which any socket has room.
+    fn say(&self, words: &[u8]) -> Result<()> {
+        match socket::send(&self.socket, words)? {
+            Moved::Bytes(sent) if sent == words.len() => Ok(()),
+            Moved::Bytes(_) | Moved::Later => bail!("a new session took only a part of a command"),
+            Moved::Ended => Err(Closed { phase: self.phase, code: None }.into()),
+        }
     }
 
     fn keep(&mut self, cut: &[u8]) {
@@ -222,7 +236,7 @@ impl Check {
         tell: &mut impl FnMut(u64, &[u8]),
     ) -> Result<usize> {
         match self.dialect {
-            Dialect::WebSocket => self.take_frames(track, bytes, tell),
+            Dialect::WebSocket | Dialect::Json => self.take_frames(track, bytes, tell),
             Dialect::Sse => Ok(self.take_blocks(track, bytes, tell)),
         }
     }
@@ -237,6 +251,9 @@ impl Check {
         while let Some(frame) = frame::parse(&bytes[taken..])? {
             taken += frame.taken;
             match frame.opcode {
+                frame::TEXT if self.dialect == Dialect::Json => {
+                    self.take_objects(track, frame.payload, tell)?;
+                }
                 frame::TEXT | frame::BINARY => self.take_message(track, frame.payload, tell),
                 frame::PING => {
                     frame::write_client(&mut self.pongs, frame::PONG, frame.payload);
@@ -246,6 +263,25 @@ impl Check {
             }
         }
         Ok(taken)
+    }
+
+    /// A frame's objects, one per line.
+    fn take_objects(
+        &mut self,
+        track: &mut Track,
+        text: &[u8],
+        tell: &mut impl FnMut(u64, &[u8]),
+    ) -> Result<()> {
+        for line in text.split(|byte| *byte == b'\n') {
+            match object::parse(line)? {
+                Said::Message { payload, .. } => self.take_message(track, payload, tell),
+                Said::Subscribed { recovered: Some(false), .. } => {
+                    bail!("server can't give all that a session missed")
+                }
+                Said::Ready | Said::Subscribed { .. } => {}
+            }
+        }
+        Ok(())
     }
 
     fn take_blocks(
@@ -297,6 +333,8 @@ mod tests {
     use proptest::prelude::*;
 
     struct Wire {
+        /// The server's end, where a session's commands go.
+        _server: OwnedFd,
         session: Session,
         check: Check,
         heard: Vec<u64>,
@@ -304,14 +342,17 @@ mod tests {
 
     impl Wire {
         fn new(dialect: Dialect) -> Self {
-            let unconnected = rustix::net::socket(
-                rustix::net::AddressFamily::INET,
+            let (client, server) = rustix::net::socketpair(
+                rustix::net::AddressFamily::UNIX,
                 rustix::net::SocketType::STREAM,
+                rustix::net::SocketFlags::NONBLOCK,
                 None,
-            );
+            )
+            .unwrap();
             let subscribe = Subscribe::new(dialect, "x");
             Self {
-                session: Session::new(unconnected.unwrap(), 0, 0),
+                _server: server,
+                session: Session::new(client, 0, 0),
                 check: Check::new(subscribe, dialect, Template::new(64).unwrap()),
                 heard: Vec::new(),
             }
@@ -340,20 +381,50 @@ mod tests {
         out
     }
 
+    /// What comes before the messages of a topic with history: where the session stands.
+    const PLACE: &str = "id: 0000000000000001-0\n\n";
+    const SUBSCRIBED: &str =
+        r#"{"op":"subscribed","topic":"bench.0","position":"0000000000000001-0","recovered":true}"#;
+
+    /// A message as a server sends it, the first one of a history with what comes before it.
+    fn message(dialect: Dialect, sequence: u64, history: bool) -> Vec<u8> {
+        let (mut out, payload) = (Vec::new(), payload(sequence));
+        let id = format!("0000000000000001-{}", sequence + 1);
+        match dialect {
+            Dialect::WebSocket => frame::write_text(&mut out, &payload),
+            Dialect::Json => {
+                let text = String::from_utf8(payload).unwrap();
+                let mut lines = format!(
+                    r#"{{"op":"message","topic":"bench.0","message_id":"{id}","time":1,"text":"{text}"}}"#
+                );
+                if sequence == 0 {
+                    lines.insert_str(
+                        0,
+                        &[r#"{"op":"welcome","session":"1"}"#, "\n", SUBSCRIBED, "\n"].concat(),
+                    );
+                }
+                frame::write_text(&mut out, lines.as_bytes());
+            }
+            Dialect::Sse if history => {
+                out.extend(if sequence == 0 { PLACE.as_bytes() } else { b"" });
+                out.extend(format!("id: {id}\n").as_bytes());
+                event_stream::write_message(&mut out, &payload);
+            }
+            Dialect::Sse => event_stream::write_message(&mut out, &payload),
+        }
+        out
+    }
+
     /// The stream in which a server sends messages 0 to `count`.
-    fn stream(head: &[u8], count: u64) -> Vec<u8> {
+    fn stream(head: &[u8], dialect: Dialect, count: u64, history: bool) -> Vec<u8> {
         let mut out = head.to_vec();
         for sequence in 0..count {
-            let mut message = Vec::new();
-            match head {
-                UPGRADE => frame::write_text(&mut message, &payload(sequence)),
-                _ => event_stream::write_message(&mut message, &payload(sequence)),
-            }
+            let mut message = message(dialect, sequence, history);
             if head == CHUNKED {
                 out.extend(format!("{:x}\r\n", message.len()).as_bytes());
                 message.extend(b"\r\n");
             }
-            out.extend(message);
+            out.append(&mut message);
         }
         out
     }
@@ -382,14 +453,36 @@ mod tests {
         assert_eq!((wire.check.sums.garbled, wire.heard.len()), (1, 0));
     }
 
+    #[test]
+    fn a_json_session_that_was_not_recovered_ends_the_run() {
+        let mut wire = Wire::new(Dialect::Json);
+        wire.receive(UPGRADE).unwrap();
+        for (said, reason) in [
+            (SUBSCRIBED.replace("true", "false"), "can't give all"),
+            (r#"{"op":"gap","topic":"bench.0","reason":"too_old"}"#.to_owned(), "too_old"),
+            (r#"{"op":"error","code":"limit","message":"full"}"#.to_owned(), "refused: full"),
+        ] {
+            let mut frame = Vec::new();
+            frame::write_text(&mut frame, said.as_bytes());
+            let error = wire.receive(&frame).unwrap_err().to_string();
+            assert!(error.contains(reason), "{error}");
+        }
+    }
+
     proptest! {
         #[test]
         fn a_stream_cut_anywhere_is_heard_whole(
-            kind in prop::sample::select(vec![(UPGRADE, Dialect::WebSocket), (STREAM, Dialect::Sse), (CHUNKED, Dialect::Sse)]),
+            kind in prop::sample::select(vec![
+                (UPGRADE, Dialect::WebSocket),
+                (UPGRADE, Dialect::Json),
+                (STREAM, Dialect::Sse),
+                (CHUNKED, Dialect::Sse),
+            ]),
+            history: bool,
             count in 0u64..5,
             cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..4),
         ) {
-            let bytes = stream(kind.0, count);
+            let bytes = stream(kind.0, kind.1, count, history);
             let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(bytes.len())).collect();
             cuts.extend([0, bytes.len()]);
             cuts.sort_unstable();

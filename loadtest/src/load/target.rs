@@ -12,6 +12,8 @@ use crate::wire::subscribe::Dialect;
 const TOPIC: &str = "{topic}";
 const DEFAULT_SUBSCRIBE: &str = "/topics/{topic}";
 const DEFAULT_PUBLISH: &str = "/publish";
+/// Where the JSON dialect is, unless the URL names another path.
+const DEFAULT_JSON: &str = "/ws";
 const HTTP_PORT: u16 = 80;
 
 /// A server's subscribe URL and publish URL, resolved.
@@ -32,6 +34,8 @@ pub enum Feed {
     Http(Place),
     /// Published on Redis, from which the server has them.
     Redis(Channels),
+    /// Published there by the node's function, which gives them a place in their topic's history.
+    RedisHistory(Channels),
 }
 
 /// A resolved URL.
@@ -67,7 +71,18 @@ impl Target {
         let place =
             |path: &str| Place { address, host: address.to_string(), path: path.to_owned() };
         let publish = Feed::Http(place(DEFAULT_PUBLISH));
-        Self { dialect, subscribe: place(DEFAULT_SUBSCRIBE), publish }
+        let path = if dialect == Dialect::Json { DEFAULT_JSON } else { DEFAULT_SUBSCRIBE };
+        Self { dialect, subscribe: place(path), publish }
+    }
+
+    /// The same server in the JSON dialect. A path for topics isn't one for it.
+    #[must_use]
+    pub fn in_json(mut self) -> Self {
+        self.dialect = Dialect::Json;
+        if self.subscribe.path.contains(TOPIC) {
+            DEFAULT_JSON.clone_into(&mut self.subscribe.path);
+        }
+        self
     }
 
     /// The same server, which takes its messages from Redis.
@@ -76,11 +91,22 @@ impl Target {
         Self { publish: Feed::Redis(channels), ..self }
     }
 
+    /// The same server, whose messages get a place in history where they are published; by POST the server itself gives
+    /// them one.
+    #[must_use]
+    pub fn with_history(self) -> Self {
+        let publish = match self.publish {
+            Feed::Redis(channels) => Feed::RedisHistory(channels),
+            other => other,
+        };
+        Self { publish, ..self }
+    }
+
     /// Whether sessions can subscribe to different topics.
     pub fn check_topics(&self, topics: usize) -> Result<()> {
         let path = &self.subscribe.path;
         ensure!(
-            topics <= 1 || path.contains(TOPIC),
+            topics <= 1 || path.contains(TOPIC) || self.dialect == Dialect::Json,
             "the scenario needs {topics} topics, but the path {path} has no {TOPIC}"
         );
         Ok(())
@@ -105,7 +131,7 @@ impl Feed {
     pub fn address(&self) -> SocketAddr {
         match self {
             Self::Http(place) => place.address,
-            Self::Redis(channels) => channels.address,
+            Self::Redis(channels) | Self::RedisHistory(channels) => channels.address,
         }
     }
 }
@@ -114,7 +140,7 @@ impl fmt::Display for Feed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Http(place) => write!(f, "{}", place.address),
-            Self::Redis(channels) => write!(f, "{channels}"),
+            Self::Redis(channels) | Self::RedisHistory(channels) => write!(f, "{channels}"),
         }
     }
 }
@@ -174,7 +200,19 @@ mod tests {
         let channels = Channels { address: "127.0.0.1:2".parse().unwrap(), prefix: "x:".into() };
         assert_eq!(fed.publish.to_string(), "Redis at 127.0.0.1:2");
         let same = Target::of_server("127.0.0.1:1".parse().unwrap(), Dialect::WebSocket);
-        assert_eq!(fed, same.fed_by(channels));
+        assert_eq!(fed, same.clone().fed_by(channels.clone()));
+        assert_eq!(fed.with_history().publish, Feed::RedisHistory(channels));
+        assert_eq!(same.clone().with_history(), same, "who posts has no say in it");
+    }
+
+    #[test]
+    fn the_json_dialect_has_a_path_of_its_own() {
+        let json = target("ws://127.0.0.1:1", None).unwrap().in_json();
+        assert_eq!((json.dialect, json.subscribe.path.as_str()), (Dialect::Json, "/ws"));
+        assert!(json.check_topics(2).is_ok());
+        assert_eq!(json, Target::of_server("127.0.0.1:1".parse().unwrap(), Dialect::Json));
+        let other = target("ws://127.0.0.1/other", None).unwrap().in_json();
+        assert_eq!(other.subscribe.path, "/other");
     }
 
     #[test]

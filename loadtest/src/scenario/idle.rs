@@ -53,7 +53,7 @@ impl Idle {
 
 impl Growth {
     #[expect(clippy::cast_precision_loss, reason = "sizes are far below 2^52")]
-    fn between(before: &Holding, after: &Holding, sessions: usize) -> Self {
+    pub(super) fn between(before: &Holding, after: &Holding, sessions: usize) -> Self {
         let each = |before: u64, after: u64| (after as f64 - before as f64) / sessions as f64;
         Self {
             rss_bytes_per_session: each(before.memory.rss_bytes, after.memory.rss_bytes),
@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn growth_is_per_session_and_may_be_negative() {
         let holding = |rss, pss, socket_bytes, descriptors| Holding {
-            memory: Memory { rss_bytes: rss, pss_bytes: pss },
+            memory: Memory { rss_bytes: rss, pss_bytes: pss, peak_rss_bytes: rss },
             socket_bytes,
             descriptors,
         };

@@ -26,10 +26,18 @@ pub fn parse(bytes: &[u8]) -> Option<Block<'_>> {
     parse_single_line(bytes).or_else(|| parse_general(bytes))
 }
 
-/// The shape that almost all messages have: `data: <payload>\n\n`.
+/// The shape that almost all messages have: `data: <payload>\n\n`, with a line `id: <id>\n` before it if they are of
+/// a history.
 #[inline]
 fn parse_single_line(bytes: &[u8]) -> Option<Block<'_>> {
-    let rest = bytes.strip_prefix(b"data: ")?;
+    let rest = match bytes.strip_prefix(b"id: ") {
+        None => bytes,
+        Some(id) => {
+            let end = memchr2(b'\n', b'\r', id)?;
+            id[end..].strip_prefix(b"\n")?
+        }
+    };
+    let rest = rest.strip_prefix(b"data: ")?;
     let end = memchr2(b'\n', b'\r', rest)?;
     if rest.get(end..end + 2)? != b"\n\n" {
         return None;
@@ -131,6 +139,9 @@ mod tests {
         check("data\n\n", &[""]);
         check("data: a\ndata: b\n\n", &["a\nb"]);
         check("id: 7\ndata: a\n\n", &["a"]);
+        check("id: 7\r\ndata: a\r\n\r\n", &["a"]);
+        check("id: 7\ndata: a\ndata: b\n\n", &["a\nb"]);
+        check("id: 7\nevent: e\ndata: a\n\n", &["a"]);
         check("retry: 1234\n\n: comment\n\ndata: a\n\n", &["a"]);
         check("data: a\r\n\r\ndata: b\r\r", &["a", "b"]);
     }
@@ -141,13 +152,21 @@ mod tests {
         assert!(!parse(b"id: 1\ndata: {}\n\n").unwrap().named);
     }
 
+    #[test]
+    fn a_place_alone_is_no_message() {
+        check("id: 0\n\n", &[]);
+        check("retry: 1\n\n: open\n\nid: 00000000000000ab-7\n\nid: 8\ndata: a\n\n", &["a"]);
+        check("id: 7\n\ndata: a\n\nid: 8\r\r", &["a"]);
+    }
+
     fn block() -> impl Strategy<Value = (String, Option<String>)> {
         let end = prop_oneof![Just("\n"), Just("\r\n"), Just("\r")];
         let lines = prop::collection::vec("[a-z]{0,9}", 0..4);
-        (end, lines, any::<bool>()).prop_map(|(end, lines, comment)| {
-            let comment = if comment { format!(": hi{end}") } else { String::new() };
+        let first = prop::sample::select(vec!["", ": hi", "id: 7"]);
+        (end, lines, first).prop_map(|(end, lines, first)| {
+            let first = if first.is_empty() { String::new() } else { format!("{first}{end}") };
             let fields = lines.iter().map(|line| format!("data: {line}{end}"));
-            let text = comment + &fields.collect::<Vec<_>>().concat();
+            let text = first + &fields.collect::<Vec<_>>().concat();
             (text + end, (!lines.is_empty()).then(|| lines.join("\n")))
         })
     }

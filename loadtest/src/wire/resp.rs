@@ -160,6 +160,43 @@ impl<'a> Elements<'a> {
             _ => Err(RespError("a push that wasn't asked for")),
         }
     }
+
+    /// The two elements of a place in history: id and receivers.
+    #[inline]
+    fn placed(&mut self) -> Result<Option<Answer<'a>>, RespError> {
+        let (Some(id), Some(receivers)) = (self.next()?, self.next()?) else {
+            return Ok(None);
+        };
+        match (id, receivers) {
+            (Element::Bulk(id), Element::Integer(_)) => Ok(Some(Answer::Placed(id))),
+            _ => Err(RespError("a place in history that is none")),
+        }
+    }
+}
+
+/// What Redis answers when it was asked to publish.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Answer<'a> {
+    /// To `PUBLISH`: how many have heard it.
+    Heard(i64),
+    /// To a call of `umbel_publish`: the message's id; who hears it now doesn't matter, since others may later.
+    Placed(&'a [u8]),
+    /// It isn't published.
+    Refused(&'a [u8]),
+}
+
+/// The answer at the beginning of `bytes` and its length, or `None` while it is cut.
+#[inline]
+pub fn parse_answer(bytes: &[u8]) -> Result<Option<(Answer<'_>, usize)>, RespError> {
+    let mut elements = Elements { bytes, taken: 0 };
+    let answer = match elements.next()? {
+        None => None,
+        Some(Element::Integer(receivers)) => Some(Answer::Heard(receivers)),
+        Some(Element::Error(reason)) => Some(Answer::Refused(reason)),
+        Some(Element::Array(2)) => elements.placed()?,
+        Some(_) => return Err(RespError("something else than an answer to a message")),
+    };
+    Ok(answer.map(|answer| (answer, elements.taken)))
 }
 
 /// Appends `SUBSCRIBE` to the channel of `topic`.
@@ -177,7 +214,16 @@ pub fn publish_head(channel: &str, size: usize) -> String {
     format!("*3\r\n$7\r\nPUBLISH\r\n${length}\r\n{channel}\r\n${size}\r\n")
 }
 
-/// Appends a `PUBLISH` that begins with `head` and whose payload `write_payload` appends.
+/// How a call of the node's function that publishes with history begins; its key is the channel. The history is the one
+/// that the function takes without being told: 100 messages, 300 seconds.
+pub fn placed_head(channel: &str, size: usize) -> String {
+    let length = channel.len();
+    format!(
+        "*5\r\n$5\r\nFCALL\r\n$13\r\numbel_publish\r\n$1\r\n1\r\n${length}\r\n{channel}\r\n${size}\r\n"
+    )
+}
+
+/// Appends a `PUBLISH`, or a call, that begins with `head` and whose payload `write_payload` appends.
 pub fn write_publish(out: &mut Vec<u8>, head: &str, write_payload: impl FnOnce(&mut Vec<u8>)) {
     out.extend_from_slice(head.as_bytes());
     write_payload(out);
@@ -249,6 +295,29 @@ mod tests {
         let head = publish_head("umbel:a", 2);
         write_publish(&mut out, &head, |out| out.extend_from_slice(b"hi"));
         assert_eq!(out, b"*3\r\n$7\r\nPUBLISH\r\n$7\r\numbel:a\r\n$2\r\nhi\r\n");
+        out.clear();
+        write_publish(&mut out, &placed_head("umbel:a", 2), |out| out.extend_from_slice(b"hi"));
+        let call =
+            "*5\r\n$5\r\nFCALL\r\n$13\r\numbel_publish\r\n$1\r\n1\r\n$7\r\numbel:a\r\n$2\r\nhi\r\n";
+        assert_eq!(out, call.as_bytes());
+    }
+
+    #[test]
+    fn answers_are_told_apart() {
+        let cases: [(&[u8], Answer<'_>); 3] = [
+            (b":3\r\n", Answer::Heard(3)),
+            (b"-ERR no\r\n", Answer::Refused(b"ERR no")),
+            (b"*2\r\n$4\r\nab-1\r\n:0\r\n", Answer::Placed(b"ab-1")),
+        ];
+        for (bytes, answer) in cases {
+            for cut in 0..bytes.len() {
+                assert_eq!(parse_answer(&bytes[..cut]), Ok(None), "{}", bytes.escape_ascii());
+            }
+            assert_eq!(parse_answer(bytes), Ok(Some((answer, bytes.len()))));
+        }
+        for other in [b"+OK\r\n".as_slice(), b"*3\r\n", b"*2\r\n:1\r\n:1\r\n", b"$1\r\na\r\n"] {
+            assert!(parse_answer(other).is_err(), "{}", other.escape_ascii());
+        }
     }
 
     proptest! {
@@ -261,7 +330,7 @@ mod tests {
         fn any_bytes_parse_without_a_panic(
             bytes in prop::collection::vec(prop_oneof![any::<u8>(), Just(b'\n'), Just(b'\r'), Just(b'$'), 0x30u8..0x3A], 0..60),
         ) {
-            let _ = (parse(&bytes), parse_push(&bytes));
+            let _ = (parse(&bytes), parse_push(&bytes), parse_answer(&bytes));
         }
     }
 }

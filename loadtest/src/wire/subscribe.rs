@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::wire::accept_key::{AcceptKey, accept_key};
 use crate::wire::response::Head;
+use crate::wire::{frame, object};
 
 /// The wire protocol of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
@@ -13,6 +14,8 @@ pub enum Dialect {
     WebSocket,
     /// Each message is one block of an event stream.
     Sse,
+    /// WebSocket too; each message is an object, and topics are subscribed by a command.
+    Json,
 }
 
 impl fmt::Display for Dialect {
@@ -20,6 +23,7 @@ impl fmt::Display for Dialect {
         f.write_str(match self {
             Self::WebSocket => "WebSocket",
             Self::Sse => "SSE",
+            Self::Json => "JSON",
         })
     }
 }
@@ -33,6 +37,8 @@ pub struct Subscribe {
     dialect: Dialect,
     host: String,
     accept: AcceptKey,
+    /// The id that sessions have seen last.
+    after: Option<String>,
 }
 
 /// The server didn't open the subscription.
@@ -59,28 +65,53 @@ impl std::error::Error for Refused {}
 impl Subscribe {
     /// Requests to `host` (name and port, for the header).
     pub fn new(dialect: Dialect, host: &str) -> Self {
-        Self { dialect, host: host.to_owned(), accept: accept_key(KEY.as_bytes()) }
+        Self { dialect, host: host.to_owned(), accept: accept_key(KEY.as_bytes()), after: None }
+    }
+
+    /// From now on sessions want all behind the message of this id.
+    pub fn go_on_after(&mut self, id: String) {
+        self.after = Some(id);
     }
 
     /// Appends the request for `path`.
     pub fn write(&self, out: &mut Vec<u8>, path: &str) {
         let host = &self.host;
         let request = match self.dialect {
-            Dialect::WebSocket => format!(
+            Dialect::WebSocket | Dialect::Json => format!(
                 "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                  Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n\r\n"
             ),
             Dialect::Sse => {
-                format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\n\r\n")
+                let after = self.after.as_ref().map(|id| format!("Last-Event-ID: {id}\r\n"));
+                format!(
+                    "GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\n{}\r\n",
+                    after.unwrap_or_default()
+                )
             }
         };
         out.extend_from_slice(request.as_bytes());
     }
 
+    /// What is sent once a session is open, for the dialect whose request names no topic.
+    pub fn command(&self, topic: &str) -> Option<Vec<u8>> {
+        if self.dialect != Dialect::Json {
+            return None;
+        }
+        let command = match &self.after {
+            Some(id) => object::subscribe_after(topic, id),
+            None => object::subscribe_to(std::iter::once(topic.to_owned())),
+        };
+        let mut out = Vec::new();
+        frame::write_client(&mut out, frame::TEXT, command.as_bytes());
+        Some(out)
+    }
+
     /// Whether `head` opens the subscription.
     pub fn judge(&self, head: &Head) -> Result<(), Refused> {
         let opened = match self.dialect {
-            Dialect::WebSocket => head.status == 101 && head.accept == Some(self.accept),
+            Dialect::WebSocket | Dialect::Json => {
+                head.status == 101 && head.accept == Some(self.accept)
+            }
             Dialect::Sse => head.status == 200 && head.event_stream,
         };
         opened.then_some(()).ok_or(Refused { status: head.status, dialect: self.dialect })
@@ -121,5 +152,21 @@ mod tests {
         let text = String::from_utf8(request).unwrap();
         assert!(text.starts_with("GET /topics/b HTTP/1.1\r\nHost: a:1\r\n"), "{text}");
         assert!(text.ends_with("\r\n\r\n"));
+    }
+
+    #[test]
+    fn who_comes_back_says_where_it_was() {
+        let asked = |dialect| {
+            let (mut subscribe, mut out) = (Subscribe::new(dialect, "a:1"), Vec::new());
+            subscribe.go_on_after("ab-1".to_owned());
+            subscribe.write(&mut out, "/x");
+            out.extend(subscribe.command("b").unwrap_or_default());
+            String::from_utf8_lossy(&out).into_owned()
+        };
+        let sse = asked(Dialect::Sse);
+        assert!(sse.ends_with("Accept: text/event-stream\r\nLast-Event-ID: ab-1\r\n\r\n"), "{sse}");
+        let json = asked(Dialect::Json);
+        assert!(json.ends_with(r#"{"op":"subscribe","topic":"b","after":"ab-1"}"#), "{json}");
+        assert_eq!(Subscribe::new(Dialect::Sse, "").command("b"), None);
     }
 }

@@ -32,10 +32,18 @@ const END: Duration = Duration::from_secs(10);
 impl Running {
     pub(crate) fn baseline(source: Source<'_>) -> Result<Self> {
         let server = Baseline::bind(any_port())?;
-        let server = match source {
+        Self::run_baseline(match source {
             None => server,
             Some(channels) => server.fed_by(channels)?,
-        };
+        })
+    }
+
+    /// The baseline that keeps the last `messages` of each topic.
+    pub(crate) fn keeping(messages: usize) -> Result<Self> {
+        Self::run_baseline(Baseline::bind(any_port())?.keeping(messages))
+    }
+
+    fn run_baseline(server: Baseline) -> Result<Self> {
         let (address, stop) = (server.address()?, Stop::new()?);
         let watched = stop.clone();
         Ok(Self {

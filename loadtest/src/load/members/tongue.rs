@@ -1,19 +1,14 @@
 //! How a connection subscribes to many topics: in the JSON dialect, or as a client of Redis itself.
 
-use std::fmt::Write;
-
 use anyhow::{Context, Result, bail};
-use serde::Deserialize;
 
 use crate::channels::Channels;
 use crate::load::target::{Target, topic_name};
-use crate::wire::frame;
 use crate::wire::resp::{self, Push};
 use crate::wire::response;
 use crate::wire::subscribe::{Dialect, Subscribe};
+use crate::wire::{frame, object};
 
-/// Where the JSON dialect is, unless the URL names another path.
-const JSON_PATH: &str = "/ws";
 /// Topics that one command of the JSON dialect lists at most.
 const LISTED: usize = 100;
 
@@ -37,22 +32,11 @@ pub(super) enum Said<'a> {
     Message { topic: &'a str, payload: &'a [u8] },
 }
 
-/// One object of the JSON dialect; fields that don't matter here are left out.
-#[derive(Deserialize)]
-struct Object<'a> {
-    op: &'a str,
-    topic: Option<&'a str>,
-    text: Option<&'a str>,
-    message: Option<&'a str>,
-}
-
 impl Tongue {
     /// The node's own.
     pub(super) fn json(target: &Target) -> Self {
-        let path = &target.subscribe.path;
-        let path = if path.contains("{topic}") { JSON_PATH } else { path };
-        let subscribe = Subscribe::new(Dialect::WebSocket, &target.subscribe.host);
-        Self::Json { subscribe, path: path.to_owned() }
+        let place = target.clone().in_json().subscribe;
+        Self::Json { subscribe: Subscribe::new(Dialect::Json, &place.host), path: place.path }
     }
 
     /// What is sent first; after it the server says that it is ready. Redis needs nothing and says nothing.
@@ -110,12 +94,7 @@ impl Tongue {
 }
 
 fn write_json(out: &mut Vec<u8>, topics: &[usize]) {
-    let mut command = r#"{"op":"subscribe","topics":["#.to_owned();
-    for (place, topic) in topics.iter().enumerate() {
-        let comma = if place == 0 { "" } else { "," };
-        let _ = write!(command, r#"{comma}{{"topic":"{}"}}"#, topic_name(*topic));
-    }
-    command.push_str("]}");
+    let command = object::subscribe_to(topics.iter().map(|topic| topic_name(*topic)));
     frame::write_client(out, frame::TEXT, command.as_bytes());
 }
 
@@ -126,7 +105,7 @@ fn take_frames(bytes: &[u8], mut hear: impl FnMut(Said<'_>) -> Result<()>) -> Re
         match frame.opcode {
             frame::TEXT => {
                 for line in frame.payload.split(|byte| *byte == b'\n') {
-                    hear(object(line)?)?;
+                    hear(object::parse(line)?.into())?;
                 }
             }
             frame::CLOSE => bail!("server closed a session"),
@@ -136,17 +115,12 @@ fn take_frames(bytes: &[u8], mut hear: impl FnMut(Said<'_>) -> Result<()>) -> Re
     Ok(taken)
 }
 
-fn object(line: &[u8]) -> Result<Said<'_>> {
-    let quoted = || format!("server said {}", line.escape_ascii());
-    let object: Object<'_> = serde_json::from_slice(line).with_context(quoted)?;
-    match (object.op, object.topic, object.text) {
-        ("welcome", ..) => Ok(Said::Ready),
-        ("subscribed", Some(topic), _) => Ok(Said::Subscribed(topic)),
-        ("message", Some(topic), Some(text)) => {
-            Ok(Said::Message { topic, payload: text.as_bytes() })
-        }
-        _ => {
-            bail!("{}", object.message.map_or_else(quoted, |why| format!("server refused: {why}")))
+impl<'a> From<object::Said<'a>> for Said<'a> {
+    fn from(said: object::Said<'a>) -> Self {
+        match said {
+            object::Said::Ready => Self::Ready,
+            object::Said::Subscribed { topic, .. } => Self::Subscribed(topic),
+            object::Said::Message { topic, payload } => Self::Message { topic, payload },
         }
     }
 }

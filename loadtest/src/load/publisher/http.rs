@@ -7,6 +7,8 @@ use memchr::memmem;
 
 use crate::load::target::Place;
 use crate::wire::chunked::Dechunker;
+use crate::wire::message_id::MessageId;
+use crate::wire::publish_results;
 use crate::wire::response::{self, BodyLength, Head};
 
 /// So many bytes of an answer are quoted when it is a refusal.
@@ -17,6 +19,8 @@ const QUOTED: usize = 200;
 pub(super) struct Post {
     /// The request up to the value of its last header, the content's length.
     head: String,
+    /// The id of the last message that was answered, if it has one.
+    pub(super) last_id: Option<MessageId>,
 }
 
 impl Post {
@@ -26,6 +30,7 @@ impl Post {
             head: format!(
                 "POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/x-ndjson\r\nContent-Length: "
             ),
+            last_id: None,
         }
     }
 
@@ -35,19 +40,20 @@ impl Post {
         out.extend_from_slice(format!("{}\r\n\r\n", lines.len()).as_bytes());
         out.append(lines);
     }
-}
 
-/// Length of the answer at the beginning of `bytes`, which must be a good one, or `None` while it is cut. There is
-/// nothing behind it, since at most one request is under way.
-pub(super) fn take_answer(bytes: &[u8]) -> Result<Option<usize>> {
-    let Some(head) = response::parse(bytes)? else {
-        return Ok(None);
-    };
-    let Some(body) = body_of(&head, bytes)? else {
-        return Ok(None);
-    };
-    check(head.status, &body)?;
-    Ok(Some(bytes.len()))
+    /// Length of the answer at the beginning of `bytes`, which must be a good one, or `None` while it is cut. There is
+    /// nothing behind it, since at most one request is under way.
+    pub(super) fn take_answer(&mut self, bytes: &[u8]) -> Result<Option<usize>> {
+        let Some(head) = response::parse(bytes)? else {
+            return Ok(None);
+        };
+        let Some(body) = body_of(&head, bytes)? else {
+            return Ok(None);
+        };
+        check(head.status, &body)?;
+        self.last_id = publish_results::last_id(&body);
+        Ok(Some(bytes.len()))
+    }
 }
 
 /// The body of a whole answer, or `None` while it is cut.
@@ -100,6 +106,25 @@ mod tests {
         assert_eq!(taken(chunked).unwrap(), None);
         assert_eq!(taken(&format!("{chunked}0\r\n\r\n")).unwrap().as_deref(), Some("abc"));
         assert!(taken("HTTP/1.1 200 OK\r\n\r\nabc").is_err());
+    }
+
+    #[test]
+    fn the_last_message_s_id_is_kept() {
+        let place = Place {
+            address: "127.0.0.1:1".parse().unwrap(),
+            host: "x".to_owned(),
+            path: "/publish".to_owned(),
+        };
+        let mut post = Post::new(&place);
+        let line = |id: &str| format!("{{\"topic\":\"a\",\"id\":{id}}}\n");
+        let id = "\"00000000000000ab-7\"";
+        for (ids, last) in [([id, "null"], None), (["null", id], Some("00000000000000ab-7"))] {
+            let body = ids.map(line).concat();
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+            let answer = head + &body;
+            assert_eq!(post.take_answer(answer.as_bytes()).unwrap(), Some(answer.len()));
+            assert_eq!(post.last_id.map(|id| id.to_string()).as_deref(), last);
+        }
     }
 
     #[test]
