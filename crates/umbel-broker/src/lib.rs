@@ -7,6 +7,7 @@
 //! [`RedisBroker`], over which any number of nodes share their topics.
 
 mod broker;
+mod clock;
 mod history;
 mod mailbox;
 mod memory;
@@ -15,6 +16,7 @@ mod redis;
 mod workers;
 
 pub use broker::{Attachment, Broker, FetchError, Publish, PublishError, Published};
+pub use clock::wall;
 pub use history::{History, Read, Reader};
 pub use mailbox::{Mailbox, Parcel};
 pub use memory::MemoryBroker;

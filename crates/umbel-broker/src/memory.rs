@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::Notify;
-use umbel_protocol::{Stand, Timestamp, Topic};
+use umbel_protocol::{Stand, Topic};
 
 use crate::broker::Published;
 use crate::history::{Budget, History, Read, Reader};
@@ -127,7 +127,7 @@ impl MemoryBroker {
     fn forget_quiet(&self) {
         for _ in 0..SHARDS {
             if self.history_bytes() > self.history_limit {
-                self.next_shard().forget_quietest();
+                self.next_shard().forget_quietest(&self.origin);
             }
         }
     }
@@ -164,7 +164,7 @@ impl MemoryBroker {
     pub(crate) fn read(&self, reader: &mut Reader, up_to: Option<Stand>, bytes: usize) -> Read {
         let shard = self.shard(reader.topic());
         match shard.ring(reader.topic()) {
-            Some(ring) => reader.read(ring, &[], up_to, bytes, Timestamp::now()),
+            Some(ring) => reader.read(ring, &[], up_to, bytes, crate::clock::wall()),
             None => Read::Missing,
         }
     }
@@ -183,7 +183,7 @@ impl MemoryBroker {
 
     /// Looks through one of the shards for what is too old.
     pub(crate) fn tend(&self) {
-        self.next_shard().tend(Timestamp::now(), tokio::time::Instant::now());
+        self.next_shard().tend(crate::clock::wall(), tokio::time::Instant::now());
     }
 
     fn mailbox(&self, worker: WorkerId) -> &Mailbox {
@@ -213,7 +213,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::Parcel;
     use crate::{Broker, PublishError};
-    use umbel_protocol::{Delivery, Message, Payload};
+    use umbel_protocol::{Delivery, Message, Payload, Timestamp};
 
     pub(crate) fn delivery(topic: &str, number: u64) -> Delivery {
         Delivery {
@@ -386,11 +386,26 @@ pub(crate) mod tests {
         let _ = broker.attach(worker(0), &held, Some(history));
         let mut epochs = std::collections::HashSet::new();
         let publish = async |topic: &str| {
-            let publish =
-                Publish { delivery: delivery(topic, 0), history: Some(history), key: None };
+            let mut delivery = delivery(topic, 0);
+            delivery.message.published = crate::clock::wall();
+            let publish = Publish { delivery, history: Some(history), key: None };
             broker.publish(publish).await.unwrap().id.unwrap()
         };
         publish("held").await;
+        // Somebody waited for the first message of a topic, and was away when it came.
+        let fresh = Topic::new("fresh").unwrap();
+        let _ = broker.attach(worker(0), &fresh, Some(history));
+        let place = broker.stand(&fresh).unwrap().position;
+        broker.detach(worker(0), &fresh);
+        let read = |place| {
+            let mut reader = Reader::new(fresh.clone(), umbel_protocol::After::Position(place));
+            match broker.read(&mut reader, None, 0) {
+                Read::Located { gap, .. } => gap,
+                other => panic!("{other:?}"),
+            }
+        };
+        publish("fresh").await;
+        assert_eq!(read(place), None);
         for topic in 0..5000 {
             let id = publish(&format!("t.{topic}")).await;
             assert_eq!(id.offset, 1);
@@ -401,5 +416,7 @@ pub(crate) mod tests {
         assert_eq!(publish("held").await.offset, 2, "who is listened to isn't forgotten");
         assert_eq!(publish("t.4999").await.offset, 2, "nor who was heard of last");
         assert_eq!(publish("t.0").await.offset, 1);
+        publish("fresh").await;
+        assert_eq!(read(place), Some(umbel_protocol::GapReason::UnknownEpoch));
     }
 }

@@ -134,7 +134,7 @@ impl Watcher {
                 }
                 Seen::Message(id, text) => {
                     assert_eq!(id.offset, last.offset() + 1, "{id} behind {last}");
-                    let same = last.0.is_none_or(|last| last.epoch == id.epoch);
+                    let same = last.goes_on_in(id.epoch);
                     assert!(same, "{id} behind {last} without a word");
                     if let Some(expected) = texts.get(id) {
                         assert_eq!(text, expected, "of {id}");

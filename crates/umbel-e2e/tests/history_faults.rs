@@ -217,6 +217,33 @@ async fn a_server_that_ends_without_its_data_is_told() {
     assert_eq!(late.json().await["reason"], "unknown_epoch");
 }
 
+/// Even of a topic that had no message yet: its place says which server it is of.
+#[tokio::test]
+async fn what_a_fresh_topic_lost_is_told() {
+    let mut bed = Bed::new(Redis::start(&[]).await, 1).await;
+    let mut memory = World::new().settings(SETTINGS).start().await;
+    let mut ids = Vec::new();
+    for node in [bed.node(), memory.node(0)] {
+        let stream = node.sse("/topics/fresh").await;
+        ids.push(stream.last_event_id().to_owned());
+        drop(stream);
+        node.publish("fresh", "lost").await;
+    }
+    bed.redis.kill();
+    bed.node().becomes_unready().await;
+    bed.redis.start_again().await;
+    bed.node().wait_until_ready().await;
+    memory.node_mut(0).restart().await;
+    for (node, id) in [bed.node(), memory.node(0)].into_iter().zip(&ids) {
+        let headers = [("last-event-id", id.as_str())];
+        let mut back =
+            umbel_e2e::SseClient::open_with(node.http(), "/topics/fresh", &headers).await;
+        assert_eq!(back.gap("fresh").await, "unknown_epoch");
+        node.publish("fresh", "next").await;
+        assert_eq!(back.data().await, "next");
+    }
+}
+
 /// The file is a second old: the ids that were given since are given again, for other messages.
 #[tokio::test]
 async fn a_server_that_comes_back_from_an_old_file_is_told() {
@@ -278,8 +305,9 @@ async fn a_replica_that_lags_and_is_promoted_is_told() {
     sleep(Duration::from_millis(500)).await;
     publisher.stop().await;
     bed.end().await;
+    // A server's first replica gives it another id, which the empty topic couldn't tell from a loss.
     let gaps = bed.gaps();
-    assert_eq!(gaps[0], "rewound", "{gaps:?}");
+    assert!(gaps.contains(&"rewound".to_owned()), "{gaps:?}");
     let got = bed.watchers[0].check(&bed.record);
     assert!(got < bed.record.len() + 600, "{got} of {}", bed.record.len());
 }

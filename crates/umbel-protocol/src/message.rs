@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::{Payload, Topic};
 
@@ -65,12 +64,6 @@ impl Stand {
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
-    /// The time of day; 1970 if the machine's clock is before that.
-    pub fn now() -> Self {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self(u64::try_from(since_epoch.as_micros()).unwrap_or(u64::MAX))
-    }
-
     /// Milliseconds since the Unix epoch, as clients get it.
     pub fn as_millis(self) -> u64 {
         self.0 / 1000
@@ -116,13 +109,29 @@ impl std::error::Error for ParseSessionIdError {}
 /// The place of a message in its topic's history, written `<epoch>-<offset>`.
 ///
 /// The epoch, 16 hexadecimal digits, is one life of the topic's offsets; the offset counts the
-/// messages of that life.
+/// messages of that life. An epoch's upper half names the server that began it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct MessageId {
     /// One life of the topic's offsets.
     pub epoch: u64,
     /// Counts the messages of the topic.
     pub offset: u64,
+}
+
+impl MessageId {
+    /// The server that began its epoch.
+    pub fn server(self) -> u32 {
+        server_of(self.epoch)
+    }
+
+    /// Whether it is no message's, but the place of a topic that was never published to.
+    pub fn is_before_any_epoch(self) -> bool {
+        self.offset == 0 && self.epoch << 32 == 0
+    }
+}
+
+fn server_of(epoch: u64) -> u32 {
+    u32::try_from(epoch >> 32).expect("32 bits are left")
 }
 
 impl fmt::Display for MessageId {
@@ -159,13 +168,30 @@ impl std::str::FromStr for MessageId {
 
 /// Where a reader of a topic stands: what follows is what comes behind this.
 ///
-/// Written as the id of the last message before it, or `0` before any message.
+/// Written as the id of the last message before it. Before a topic's first message the offset is 0,
+/// and the epoch is that of the first message or, as long as there is none, just the server's half:
+/// so that it is found out if the server loses what is published next. A client may also write `0`:
+/// from the beginning, whichever that is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Position(pub Option<MessageId>);
 
 impl Position {
     /// Before the first message that a topic ever has.
     pub const START: Self = Self(None);
+
+    /// Where a topic stands that was never published to, on a server.
+    pub fn empty(server: u32) -> Self {
+        Self(Some(MessageId { epoch: u64::from(server) << 32, offset: 0 }))
+    }
+
+    /// Whether a message of this epoch may come next without anything having been lost between.
+    pub fn goes_on_in(self, epoch: u64) -> bool {
+        match self.0 {
+            None => true,
+            Some(id) if id.is_before_any_epoch() => id.server() == server_of(epoch),
+            Some(id) => id.epoch == epoch,
+        }
+    }
 
     /// The offset of the last message before it; 0 before any message.
     pub fn offset(self) -> u64 {

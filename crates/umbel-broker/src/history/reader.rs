@@ -227,10 +227,8 @@ pub(super) fn taken<'a>(
 }
 
 fn located(start: Start, stand: Stand) -> Read {
-    let epoch = |position: Position| position.0.map(|id| id.epoch);
     // Before any message there is no epoch that could have ended.
-    let same_epoch =
-        start.position == Position::START || epoch(start.position) == epoch(stand.position);
+    let same_epoch = stand.position.0.is_none_or(|stand| start.position.goes_on_in(stand.epoch));
     let is_complete = start.gap.is_none() && same_epoch;
     Read::Located { position: start.position, gap: start.gap, is_complete }
 }
@@ -249,7 +247,7 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
     use umbel_protocol::{Message, MessageId, Payload};
 
-    const EPOCH: u64 = 7 << 32;
+    const EPOCH: u64 = (7 << 32) + 1;
     const KEEP: u32 = 8;
 
     fn delivery(epoch: u64, offset: u64, life: u64) -> Delivery {
@@ -278,7 +276,7 @@ mod tests {
     impl Bed {
         fn new() -> Self {
             let history = History { messages: KEEP, seconds: 1000, keep_seconds: 1000 };
-            let stand = Stand { life: 1, position: Position::START };
+            let stand = Stand { life: 1, position: Position::empty(7) };
             let mut budget = Budget::new(Arc::new(AtomicUsize::new(0)), usize::MAX);
             let mut ring = Ring::copy(history, stand);
             ring.set_server(7);
@@ -450,10 +448,10 @@ mod tests {
         assert_eq!(
             items.iter().map(told).collect::<Vec<_>>(),
             [
-                "0000000700000000-2",
-                "0000000700000000-3",
-                "rewound 0000000700000001-3",
-                "0000000700000001-4",
+                "0000000700000001-2",
+                "0000000700000001-3",
+                "rewound 0000000700000002-3",
+                "0000000700000002-4",
             ]
         );
     }
@@ -506,7 +504,7 @@ mod tests {
                                 let id = delivery.message.id.unwrap();
                                 let previous = last.expect("its place comes first");
                                 assert_eq!(id.offset, previous.offset() + 1);
-                                assert!(previous.0.is_none_or(|p| p.epoch == id.epoch));
+                                assert!(previous.goes_on_in(id.epoch));
                                 last = Some(id.into());
                             }
                         }

@@ -44,7 +44,7 @@ impl Start {
 /// that was restarted or promoted begins another epoch, and nobody knows what the last one had
 /// besides.
 pub(crate) fn crosses(position: Position, next: MessageId) -> bool {
-    position.0.is_some_and(|id| id.epoch != next.epoch)
+    !position.goes_on_in(next.epoch)
 }
 
 /// Where a reader that has got `after` goes on.
@@ -55,18 +55,28 @@ pub(crate) fn crosses(position: Position, next: MessageId) -> bool {
 pub(crate) fn resume(after: Position, facts: &Facts) -> Start {
     let exact = Start { position: after, gap: None };
     let Some(id) = after.0 else {
-        return match (facts.first, facts.end.0) {
-            (Some(first), _) if first.offset > 1 => gap(at_first(facts), GapReason::TooOld),
-            (None, Some(_)) => gap(facts.end, GapReason::TooOld),
-            _ => exact,
+        return match (facts.first, facts.end.offset()) {
+            (Some(first), _) if first.offset == 1 => Start { position: before(first), gap: None },
+            (None, 0) => Start { position: facts.end, gap: None },
+            _ => gap(at_first(facts), GapReason::TooOld),
         };
     };
     if after == facts.end || facts.at == Some(id.epoch) || facts.following == Some(id.epoch) {
         return exact;
     }
+    if id.is_before_any_epoch() {
+        let ours = |known: &MessageId| known.offset > 0 && known.server() == id.server();
+        return match (facts.first, facts.end.0) {
+            (Some(first), _) if ours(&first) && first.offset == 1 => exact,
+            (first, end) if first.or(end).as_ref().is_some_and(ours) => {
+                gap(at_first(facts), GapReason::TooOld)
+            }
+            _ => gap(at_first(facts), GapReason::UnknownEpoch),
+        };
+    }
     let went_back = match facts.end.0 {
         // It may have been published to a server that is gone, or never.
-        Some(end) if end.epoch == id.epoch && server_of(end) == facts.server => GapReason::Future,
+        Some(end) if end.epoch == id.epoch && end.server() == facts.server => GapReason::Future,
         _ => GapReason::Rewound,
     };
     if let Some(last) = facts.before {
@@ -95,18 +105,13 @@ fn gap(position: Position, reason: GapReason) -> Start {
     Start { position, gap: Some(reason) }
 }
 
-/// The part of an epoch that names the server.
-fn server_of(id: MessageId) -> u32 {
-    u32::try_from(id.epoch >> 32).expect("32 bits are left")
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const SERVER: u64 = 7 << 32;
-    const OLD: u64 = 3 << 32;
+    const SERVER: u64 = (7 << 32) + 1;
+    const OLD: u64 = (3 << 32) + 1;
 
     fn id(epoch: u64, offset: u64) -> MessageId {
         MessageId { epoch, offset }
@@ -126,7 +131,7 @@ pub(crate) mod tests {
     }
 
     fn start(held: &[MessageId], after: Position) -> (Position, Option<GapReason>) {
-        let end = Position(held.last().copied());
+        let end = held.last().map_or(Position::empty(7), |last| (*last).into());
         let Start { position, gap } = resume(after, &facts(held, end, after, 7));
         (position, gap)
     }
@@ -143,7 +148,13 @@ pub(crate) mod tests {
             (&all, at(SERVER, 5), at(SERVER, 5), None),
             (&all, at(OLD, 2), at(OLD, 2), None),
             (&all, at(OLD, 3), at(OLD, 3), None),
-            (&all, Position::START, Position::START, None),
+            (&all, Position::START, at(OLD, 0), None),
+            (&all, at(OLD, 0), at(OLD, 0), None),
+            // From a time before the topic's first message, on this server and on another.
+            (&all, Position::empty(3), Position::empty(3), None),
+            (&all, Position::empty(7), at(OLD, 0), Some(UnknownEpoch)),
+            (&all[..3], Position::empty(9), at(OLD, 0), Some(UnknownEpoch)),
+            (&all[1..], Position::empty(3), at(OLD, 1), Some(TooOld)),
             // What a gap at the change of servers names.
             (&all, at(SERVER, 3), at(SERVER, 3), None),
             (&all, at(OLD, 4), at(OLD, 3), Some(Rewound)),
@@ -160,8 +171,10 @@ pub(crate) mod tests {
             // The server went back and nothing was published since.
             (&all[..3], at(OLD, 5), at(OLD, 3), Some(Rewound)),
             // The topic is gone.
-            (&[], at(OLD, 5), Position::START, Some(UnknownEpoch)),
-            (&[], Position::START, Position::START, None),
+            (&[], at(OLD, 5), Position::empty(7), Some(UnknownEpoch)),
+            (&[], Position::START, Position::empty(7), None),
+            (&[], Position::empty(7), Position::empty(7), None),
+            (&[], Position::empty(3), Position::empty(7), Some(UnknownEpoch)),
         ] {
             assert_eq!(start(held, after), (position, gap), "{after} in {held:?}");
         }
@@ -176,6 +189,8 @@ pub(crate) mod tests {
             (Position(Some(id(SERVER, 6))), end, Some(GapReason::Future)),
             (Position(Some(id(OLD, 5))), end, Some(GapReason::UnknownEpoch)),
             (Position::START, end, Some(GapReason::TooOld)),
+            (Position::empty(7), end, Some(GapReason::TooOld)),
+            (Position::empty(3), end, Some(GapReason::UnknownEpoch)),
         ] {
             let start = resume(after, &facts(&[], end, after, 7));
             assert_eq!(start, Start { position, gap }, "{after}");
@@ -199,12 +214,12 @@ pub(crate) mod tests {
                 for _ in 0..*count {
                     offset_of += 1;
                     // Each row of an epoch is another life.
-                    ids.push(id((epoch << 32) + at as u64, offset_of));
+                    ids.push(id((epoch << 32) + 1 + at as u64, offset_of));
                 }
             }
             let held = &ids[trimmed.min(ids.len())..];
-            let end = Position(ids.last().copied());
-            for life in 0..4 {
+            let end = ids.last().map_or(Position::empty(2), |last| (*last).into());
+            for life in 0..5 {
                 let after = Position(Some(id((epoch << 32) + life, offset)));
                 let start = resume(after, &facts(held, end, after, 2));
                 let again = resume(start.position, &facts(held, end, start.position, 2));
@@ -213,7 +228,8 @@ pub(crate) mod tests {
                     prop_assert_eq!(start.position, after);
                     let next = held.iter().find(|id| id.offset > offset);
                     prop_assert!(next.is_none_or(|next| next.offset == offset + 1));
-                    prop_assert!(ids.iter().any(|known| known.epoch == after.0.unwrap().epoch));
+                    let known = ids.iter().any(|known| after.goes_on_in(known.epoch));
+                    prop_assert!(known || after == end);
                 }
             }
         }

@@ -177,10 +177,9 @@ impl Ring {
 
     /// Whether a place is one that the topic has left behind.
     fn is_behind_us(&self, position: Position) -> bool {
-        let epoch = |position: Position| position.0.map(|id| id.epoch);
         let stand = self.stand.position;
-        position.0.is_none()
-            || epoch(position) == epoch(stand) && position.offset() <= stand.offset()
+        let is_ours = stand.0.is_some_and(|stand| position.goes_on_in(stand.epoch));
+        position.0.is_none() || is_ours && position.offset() <= stand.offset()
     }
 
     fn facts(&self, position: Position, expired: usize) -> Facts {

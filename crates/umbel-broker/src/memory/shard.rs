@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -25,8 +25,9 @@ pub(super) struct Shard {
 /// Where epochs and lives come from.
 #[derive(Debug)]
 pub(super) struct Origin {
-    /// The upper half of this process's epochs.
-    server: u32,
+    /// The upper half of the epochs that begin now. Another one begins whenever it is forgotten
+    /// where topics stood, so that nobody takes them for topics that had no message yet.
+    server: AtomicU32,
     lives: AtomicU64,
     /// When the newest epoch began, in microseconds.
     epochs: AtomicU64,
@@ -47,7 +48,11 @@ const TOPIC_BYTES: usize = size_of::<Entry>() + size_of::<Ring>() + 64;
 impl Origin {
     pub(super) fn new() -> Self {
         let (lives, epochs) = (AtomicU64::new(1), AtomicU64::new(0));
-        Self { server: fastrand::u32(..), lives, epochs }
+        Self { server: AtomicU32::new(fastrand::u32(..)), lives, epochs }
+    }
+
+    fn server(&self) -> u32 {
+        self.server.load(Ordering::Relaxed)
     }
 
     fn next_life(&self) -> u64 {
@@ -60,7 +65,7 @@ impl Origin {
         let last =
             self.epochs.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)));
         let began = next(last.unwrap_or_else(|last| last));
-        u64::from(self.server) << 32 | (began & u64::from(u32::MAX))
+        u64::from(self.server()) << 32 | (began & u64::from(u32::MAX))
     }
 }
 
@@ -118,10 +123,9 @@ impl Shard {
         entry.used = Some(Instant::now());
         let ring = entry.ring.as_mut().expect("a topic with history has a ring");
         let stand = ring.stand();
-        let epoch = match stand.position {
-            Position(Some(last)) => last.epoch,
-            Position::START => origin.epoch(delivery.message.published),
-        };
+        let last = stand.position.0.filter(|last| !last.is_before_any_epoch());
+        let epoch =
+            last.map_or_else(|| origin.epoch(delivery.message.published), |last| last.epoch);
         delivery.message.id = Some(MessageId { epoch, offset: stand.offset() + 1 });
         delivery.life = stand.life;
         let kept = delivery.clone();
@@ -175,8 +179,9 @@ impl Shard {
         if let Some(history) = history
             && entry.ring.is_none()
         {
-            let stand = Stand { life: origin.next_life(), position: Position::START };
-            entry.ring = Some(Box::new(Ring::new(history, stand, origin.server)));
+            let server = origin.server();
+            let stand = Stand { life: origin.next_life(), position: Position::empty(server) };
+            entry.ring = Some(Box::new(Ring::new(history, stand, server)));
             entry.used = Some(Instant::now());
             if entry.is_charged() {
                 self.budget.charge(TOPIC_BYTES);
@@ -188,7 +193,7 @@ impl Shard {
     /// Forgets where those topics stood that have been quiet for longest and nobody listens to: a
     /// sixteenth of them, since finding them takes a look at all. The last one stays: it may be the
     /// one that is being published to.
-    pub(super) fn forget_quietest(&mut self) {
+    pub(super) fn forget_quietest(&mut self, origin: &Origin) {
         let quiet = self.topics.iter().filter(|(_, entry)| entry.is_charged());
         let mut quiet: Vec<_> = quiet.map(|(topic, entry)| (entry.used, topic.clone())).collect();
         if quiet.len() < 2 {
@@ -199,6 +204,7 @@ impl Shard {
         for (_, topic) in quiet.drain(..=count) {
             self.remove(&topic);
         }
+        origin.server.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Topics that nobody listens to are counted: they are kept for those who may come back.
@@ -247,7 +253,7 @@ impl Entry {
         match (&self.ring, self.used) {
             (Some(ring), Some(used)) => {
                 let life = Duration::from_secs(ring.history.keep_seconds.into());
-                ring.stand().position == Position::START || used + life <= now
+                ring.stand().offset() == 0 || used + life <= now
             }
             _ => true,
         }

@@ -63,7 +63,7 @@ impl Answer {
             id => id.parse::<MessageId>().map(Some).map_err(|_| malformed()),
         };
         let epoch = |text: String| u64::from_str_radix(&text, 16).ok();
-        let end = Position(id(next()?)?);
+        let end = id(next()?)?.map_or(Position::empty(server), Position::from);
         let first = id(next()?)?;
         let (at, following) = (epoch(next()?), epoch(next()?));
         let before = id(next()?)?;

@@ -244,7 +244,7 @@ impl Archive {
     /// The server's answer.
     pub(super) fn answered(&mut self, asked: &Asked, answer: &Answer, received: u64) -> Answered {
         let topic = asked.ask.topic().clone();
-        self.ahead = signed_difference(answer.now, Timestamp::now());
+        self.ahead = signed_difference(answer.now, crate::clock::wall());
         let Some(track) = self.topics.get_mut(&topic) else {
             return Answered::default();
         };
@@ -362,7 +362,7 @@ impl Archive {
 
     /// The time of day by the server's clock, which all ages are measured by.
     fn now(&self) -> Timestamp {
-        Timestamp(Timestamp::now().0.saturating_add_signed(self.ahead))
+        Timestamp(crate::clock::wall().0.saturating_add_signed(self.ahead))
     }
 
     fn keep(&mut self, topic: Topic, page: Arc<Page>) {

@@ -98,7 +98,7 @@ impl Intake {
             return Err(Fault::new(FaultKind::Protocol, text));
         }
         let mut taken = Taken::default();
-        let times = Times { received: self.micros(), now: Timestamp::now() };
+        let times = Times { received: self.micros(), now: crate::clock::wall() };
         let mut table = interest.lock();
         let mut archive = interest.archive();
         for value in std::mem::take(&mut self.values) {

@@ -10,8 +10,7 @@ use hyper::{Response, StatusCode, Version};
 use umbel_broker::{History, Publish, PublishError, Published};
 use umbel_protocol::publish::{self, BodyError, Form, Item, Refused};
 use umbel_protocol::{
-    Delivery, EventName, IdempotencyKey, Message, MessageId, Payload, PayloadKind, SessionId,
-    Timestamp, Topic,
+    Delivery, EventName, IdempotencyKey, Message, MessageId, Payload, PayloadKind, SessionId, Topic,
 };
 
 use super::connection::{LINGER, LINGER_BYTES};
@@ -219,7 +218,7 @@ impl Worker {
         event: Option<EventName>,
         origin: Option<SessionId>,
     ) -> Message {
-        Message { topic, payload, event, published: Timestamp::now(), origin, id: None }
+        Message { topic, payload, event, published: umbel_broker::wall(), origin, id: None }
     }
 
     fn to_publish(

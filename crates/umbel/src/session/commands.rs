@@ -64,7 +64,7 @@ pub(super) async fn publish_frame(worker: Rc<Worker>, session: SessionRef, frame
         ClientFrame::Binary(bytes) => Payload::binary(bytes),
         ClientFrame::Ping(_) | ClientFrame::Pong | ClientFrame::Close(_) => return,
     };
-    let published = Timestamp::now();
+    let published = umbel_broker::wall();
     let stamped = match stamp {
         Some(stamp) => stamp.set(payload, session.id, published),
         None => Ok(payload),
@@ -155,7 +155,7 @@ impl Worker {
             Command::Subscribe(_) => unreachable!("subscriptions are gathered by the caller"),
             Command::Unsubscribe(topic) => self.unsubscribe(session, id, &topic),
             Command::Publish(publish) => {
-                let outgoing = Outgoing { publish, bare: false, published: Timestamp::now() };
+                let outgoing = Outgoing { publish, bare: false, published: umbel_broker::wall() };
                 match self.publish(session, outgoing).await {
                     Ok(published) => self.reply(session, id, &Reply::Published(published.id)),
                     Err(refusal) => {

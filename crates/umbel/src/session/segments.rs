@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use umbel_hub::{Segment, SharedBy};
 use umbel_protocol::history::Item;
-use umbel_protocol::{Position, Stand, Topic};
+use umbel_protocol::{Stand, Topic};
 
 /// The pieces of one worker.
 #[derive(Debug, Default)]
@@ -76,10 +76,9 @@ impl Segments {
         let kept = pieces.iter_mut().find(fits)?;
         let (from, to) = kept.segment.between(offset, until);
         // Where another epoch begins there is a gap to be told.
-        let epoch = |position: Position| position.0.map(|id| id.epoch);
         let goes_on = |from| {
-            stand.position == Position::START
-                || epoch(stand.position) == epoch(kept.segment.position(from))
+            let next = kept.segment.position(from).0;
+            next.is_none_or(|next| stand.position.goes_on_in(next.epoch))
         };
         if from == to || !goes_on(from) {
             return None;
@@ -127,7 +126,7 @@ mod tests {
     use super::*;
     use umbel_hub::Hub;
     use umbel_protocol::{
-        Delivery, Dialect, GapReason, Message, MessageId, Payload, SessionId, Timestamp,
+        Delivery, Dialect, GapReason, Message, MessageId, Payload, Position, SessionId, Timestamp,
     };
 
     const LIFE: u64 = 7;

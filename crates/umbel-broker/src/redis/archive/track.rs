@@ -237,6 +237,10 @@ impl Track {
         messages: Vec<Delivery>,
         hands: &mut Hands<'_>,
     ) -> u64 {
+        if asked.offset() == 0 && answer.facts.end.offset() == 0 {
+            // Another server, perhaps, where nothing was published so far: what comes next will tell.
+            return 0;
+        }
         let first = messages.first().and_then(|first| first.message.id);
         let start = resume(asked.position, &answer.facts).settled(first);
         if let Some(reason) = start.gap {
@@ -442,11 +446,13 @@ impl Track {
     }
 
     fn place_of(&self, id: MessageId) -> Place {
-        match self.ring.stand().position.0 {
-            None if id.offset == 1 => Place::Next,
-            Some(last) if last.epoch == id.epoch && id.offset == last.offset + 1 => Place::Next,
-            Some(last) if last.epoch == id.epoch && id.offset <= last.offset => Place::Before,
-            _ => Place::Elsewhere,
+        let stand = self.ring.stand().position;
+        if !stand.goes_on_in(id.epoch) || id.offset > stand.offset() + 1 {
+            Place::Elsewhere
+        } else if id.offset == stand.offset() + 1 {
+            Place::Next
+        } else {
+            Place::Before
         }
     }
 
