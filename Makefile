@@ -3,7 +3,7 @@
 CARGO ?= cargo
 FUZZ_SECONDS ?= 600
 FAULT_RUNS ?= 20
-FUZZ_TARGETS = session_input json_commands publish_body topics routes config envelope
+FUZZ_TARGETS = session_input json_commands publish_body places_and_keys cursor topics routes config envelope
 
 .PHONY: help run test test-long faults tools lint bench bench-quick bench-redis fuzz reference
 

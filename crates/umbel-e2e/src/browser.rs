@@ -28,10 +28,22 @@ impl<'n> Page<'n> {
     /// hand it on; an absolute one is another origin, whose answer the browser must be allowed to
     /// give to the page.
     pub async fn event_source(&self, url: &str) -> SseClient {
+        self.stream(url, &[]).await
+    }
+
+    /// What an `EventSource` does by itself when its connection ends: the same request again, with
+    /// the id of the last event.
+    pub async fn event_source_again(&self, url: &str, last_event_id: &str) -> SseClient {
+        assert_ne!(last_event_id, "", "a browser would send no header");
+        self.stream(url, &[("last-event-id", last_event_id)]).await
+    }
+
+    async fn stream(&self, url: &str, headers: &[(&str, &str)]) -> SseClient {
         let own = url.starts_with('/');
-        let headers = [("cache-control", "no-cache"), ("origin", self.origin)];
-        let headers = if own { &headers[..1] } else { &headers[..] };
-        let stream = SseClient::open_with(self.node.http(), &target(url), headers).await;
+        let known = [("cache-control", "no-cache"), ("origin", self.origin)];
+        let known = if own { &known[..1] } else { &known[..] };
+        let headers = [known, headers].concat();
+        let stream = SseClient::open_with(self.node.http(), &target(url), &headers).await;
         let allowed = stream.head.header("access-control-allow-origin");
         assert!(own || allowed == Some(self.origin), "{:?}", stream.head);
         stream

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 use serde_json::{Value, json};
-use umbel_e2e::{ConfiguredNode, Node, Program, Redis, World};
+use umbel_e2e::{ConfiguredNode, Fault, Node, Program, Proxy, Redis, World};
 
 /// The oldest messages of a slow consumer are dropped.
 const DROPPING: &str = "\
@@ -16,6 +16,19 @@ publish = \"anyone\"
 on_slow = \"drop\"
 ";
 
+/// Topics with history, and others.
+const HISTORY: &str = "\
+[[topics]]
+match = \"chat.*\"
+subscribe = \"anyone\"
+publish = \"anyone\"
+history = { messages = 3, seconds = 300 }
+[[topics]]
+match = \"**\"
+subscribe = \"anyone\"
+publish = \"anyone\"
+";
+
 const TRANSPORTS: [&str; 2] = ["ws", "sse"];
 
 fn url(node: &Node) -> String {
@@ -24,9 +37,26 @@ fn url(node: &Node) -> String {
 
 /// `umbel subscribe`, once it has said that it is subscribed.
 async fn subscribe(node: &Node, arguments: &[&str]) -> Program {
-    let mut program = Program::start(&[&["subscribe", "--url", &url(node)], arguments].concat());
+    subscribe_at(&url(node), arguments).await
+}
+
+async fn subscribe_at(url: &str, arguments: &[&str]) -> Program {
+    let mut program = Program::start(&[&["subscribe", "--url", url], arguments].concat());
     program.says("subscribed to").await;
     program
+}
+
+/// A line to a node that can be cut, and the node's URL over it.
+async fn proxied(node: &Node) -> (Proxy, String) {
+    let proxy = Proxy::before(node.http().port()).await;
+    let url = format!("http://{}", proxy.address());
+    (proxy, url)
+}
+
+/// Cuts the line, and waits until the subscriber has lost its session.
+async fn cut(proxy: &Proxy, subscriber: &mut Program) {
+    proxy.set(Fault::Cut);
+    subscriber.says("coming back in").await;
 }
 
 async fn publish(node: &Node, arguments: &[&str], input: &[u8]) -> umbel_e2e::Output {
@@ -246,9 +276,242 @@ async fn a_subscriber_comes_back_after_the_node_was_restarted() {
         if transport == "ws" {
             assert!(lost.contains("closed the session with 1001: the node stops"), "{lost}");
         }
-        subscriber.says("subscribed again; what was published in between is missing").await;
+        subscriber.says("subscribed again; what was published to a in between is missing").await;
         succeeded(&publish(world.node(0), &["a", "after"], b"").await);
         assert_eq!(subscriber.line().await, "after", "{transport}");
+    }
+}
+
+async fn lines(subscriber: &mut Program, count: usize) -> Vec<String> {
+    let mut lines = Vec::with_capacity(count);
+    for _ in 0..count {
+        lines.push(subscriber.line().await);
+    }
+    lines
+}
+
+async fn goes_on_where_it_was(node: &Node, transport: &str, topic: &str, begin: &[&str]) {
+    let (proxy, proxied) = proxied(node).await;
+    node.publish(topic, "early").await;
+    let arguments = [&[topic, "--transport", transport], begin].concat();
+    let mut subscriber = subscribe_at(&proxied, &arguments).await;
+    if !begin.is_empty() {
+        assert_eq!(subscriber.line().await, "early");
+    }
+    // Cut where it began, and behind a message.
+    for (away, back) in [("1", "2"), ("3", "4")] {
+        cut(&proxy, &mut subscriber).await;
+        node.publish(topic, away).await;
+        proxy.set(Fault::None);
+        subscriber.says("subscribed again; nothing is missing").await;
+        assert_eq!(subscriber.line().await, away, "{transport}");
+        node.publish(topic, back).await;
+        assert_eq!(subscriber.line().await, back, "{transport}");
+    }
+    subscriber.signal("TERM");
+    let output = subscriber.finish().await;
+    succeeded(&output);
+    assert_eq!(output.stdout, "", "nothing came twice");
+}
+
+#[tokio::test]
+async fn a_subscriber_goes_on_where_it_was_when_its_connection_was_cut() {
+    let world = World::new().settings(HISTORY).start().await;
+    let node = world.node(0);
+    let from_0 = ["--after", "0"];
+    tokio::join!(
+        goes_on_where_it_was(node, "ws", "chat.1", &[]),
+        goes_on_where_it_was(node, "sse", "chat.2", &[]),
+        goes_on_where_it_was(node, "ws", "chat.3", &from_0),
+        goes_on_where_it_was(node, "sse", "chat.4", &from_0),
+    );
+}
+
+/// Those of `topics` that have history go on; of `live` the subscriber says what `missing` is.
+async fn names_what_is_live(node: &Node, transport: &str, topics: [&str; 3], missing: &str) {
+    let [.., live] = topics;
+    let (proxy, proxied) = proxied(node).await;
+    let arguments = [&topics[..], &["--json", "--transport", transport]].concat();
+    let mut subscriber = subscribe_at(&proxied, &arguments).await;
+    let text_of = |line: String| without_time(&line)["text"].as_str().unwrap().to_owned();
+    for topic in topics {
+        node.publish(topic, &format!("before {topic}")).await;
+        assert_eq!(text_of(subscriber.line().await), format!("before {topic}"));
+    }
+    cut(&proxy, &mut subscriber).await;
+    for topic in topics {
+        node.publish(topic, &format!("away {topic}")).await;
+    }
+    proxy.set(Fault::None);
+    let again = subscriber.says("subscribed again").await;
+    assert_eq!(again, format!("umbel: subscribed again; {missing}\n"), "{transport}");
+    let with_history = topics.into_iter().filter(|topic| topic.starts_with("chat."));
+    let away: Vec<_> = with_history.map(|topic| format!("away {topic}")).collect();
+    let lines = lines(&mut subscriber, away.len()).await;
+    let mut texts: Vec<_> = lines.into_iter().map(text_of).collect();
+    // Topics have no common order.
+    texts.sort();
+    assert_eq!(texts, away, "{transport}");
+    node.publish(live, "after").await;
+    assert_eq!(text_of(subscriber.line().await), "after", "{transport}");
+}
+
+#[tokio::test]
+async fn of_several_topics_those_with_history_go_on_and_the_others_are_named() {
+    let world = World::new().settings(HISTORY).start().await;
+    let node = world.node(0);
+    let several = "what was published to live.1, live.2 in between is missing";
+    // The ids of a stream over one topic with history don't say which it is.
+    let unnamed = "what was published in between to topics without history is missing";
+    tokio::join!(
+        names_what_is_live(
+            node,
+            "ws",
+            ["chat.1", "chat.2", "live.0"],
+            "what was published to live.0 in between is missing"
+        ),
+        names_what_is_live(
+            node,
+            "sse",
+            ["chat.3", "chat.4", "live.3"],
+            "what was published to live.3 in between is missing"
+        ),
+        names_what_is_live(node, "ws", ["chat.5", "live.1", "live.2"], several),
+        names_what_is_live(node, "sse", ["chat.6", "live.4", "live.5"], unnamed),
+    );
+}
+
+#[tokio::test]
+async fn what_a_restarted_node_has_lost_is_told_as_a_gap() {
+    for transport in TRANSPORTS {
+        let mut world = World::new().settings(HISTORY).start().await;
+        let arguments = ["chat.2", "live", "chat.1", "--transport", transport];
+        let mut subscriber = subscribe(world.node(0), &arguments).await;
+        world.node(0).publish("chat.1", "before").await;
+        subscriber.line().await;
+        // The memory broker's history ends with its node: nobody knows any more that chat.2 had none.
+        world.node_mut(0).restart().await;
+        let again = subscriber.says("subscribed again").await;
+        let missing =
+            "there is a gap in chat.2, chat.1; what was published to live in between is missing";
+        assert_eq!(again, format!("umbel: subscribed again; {missing}\n"), "{transport}");
+        subscriber.says("gap: messages of chat.1 may be missing (unknown_epoch)").await;
+        world.node(0).publish("chat.1", "after").await;
+        assert!(subscriber.line().await.ends_with("after"), "{transport}");
+    }
+}
+
+#[tokio::test]
+async fn what_redis_holds_comes_also_from_a_restarted_node() {
+    let redis = Redis::start(&[]).await;
+    let mut world = World::new().broker(&redis.url()).settings(HISTORY).start().await;
+    for (transport, topic) in TRANSPORTS.into_iter().zip(["chat.1", "chat.2"]) {
+        let (proxy, proxied) = proxied(world.node(0)).await;
+        let mut subscriber = subscribe_at(&proxied, &[topic, "--transport", transport]).await;
+        world.node(0).publish(topic, "before").await;
+        assert_eq!(subscriber.line().await, "before");
+        cut(&proxy, &mut subscriber).await;
+        world.node_mut(0).restart().await;
+        let key = format!("umbel:{topic}");
+        redis.command(&["FCALL", "umbel_publish", "1", &key, "meanwhile"]).await;
+        proxy.set(Fault::None);
+        subscriber.says("subscribed again; nothing is missing").await;
+        world.node(0).publish(topic, "after").await;
+        assert_eq!(lines(&mut subscriber, 2).await, ["meanwhile", "after"], "{transport}");
+    }
+}
+
+async fn is_told_what_is_too_old(node: &Node, transport: &str, topic: &str) {
+    let (proxy, proxied) = proxied(node).await;
+    let mut subscriber = subscribe_at(&proxied, &[topic, "--transport", transport]).await;
+    node.publish(topic, "0").await;
+    assert_eq!(subscriber.line().await, "0");
+    cut(&proxy, &mut subscriber).await;
+    for number in 1..6 {
+        node.publish(topic, &number.to_string()).await;
+    }
+    proxy.set(Fault::None);
+    subscriber.says(&format!("subscribed again; there is a gap in {topic}")).await;
+    subscriber.says(&format!("gap: messages of {topic} are missing (too_old)")).await;
+    assert_eq!(lines(&mut subscriber, 3).await, ["3", "4", "5"], "{transport}");
+    // Who was told goes on behind the gap.
+    cut(&proxy, &mut subscriber).await;
+    proxy.set(Fault::None);
+    subscriber.says("subscribed again; nothing is missing").await;
+}
+
+#[tokio::test]
+async fn messages_that_history_has_no_more_are_told_as_missing() {
+    let world = World::new().settings(HISTORY).start().await;
+    let node = world.node(0);
+    tokio::join!(
+        is_told_what_is_too_old(node, "ws", "chat.1"),
+        is_told_what_is_too_old(node, "sse", "chat.2"),
+    );
+}
+
+#[tokio::test]
+async fn a_subscriber_begins_where_it_is_told() {
+    let world = World::new().settings(HISTORY).start().await;
+    let node = world.node(0);
+    let mut earlier = subscribe(node, &["chat.1", "chat.2", "--transport", "sse", "--json"]).await;
+    for (topic, text) in [("chat.1", "a"), ("chat.2", "b"), ("chat.1", "c"), ("chat.2", "d")] {
+        node.publish(topic, text).await;
+    }
+    earlier.line().await;
+    let id_in = |line: String| {
+        let object: Value = serde_json::from_str(&line).unwrap();
+        object["message_id"].as_str().unwrap().to_owned()
+    };
+    let behind_b = id_in(earlier.line().await);
+    let mut of_one = subscribe(node, &["chat.1", "--json", "--after", "0"]).await;
+    let behind_a = id_in(of_one.line().await);
+    for (transport, topics, after, expected) in [
+        ("ws", &["chat.1"][..], "0", &["a", "c"][..]),
+        ("sse", &["chat.1"], "0", &["a", "c"]),
+        ("ws", &["chat.1"], &behind_a, &["c"]),
+        ("sse", &["chat.1"], &behind_a, &["c"]),
+        ("ws", &["chat.1", "chat.2"], "0", &["chat.1\ta", "chat.1\tc", "chat.2\tb", "chat.2\td"]),
+        ("ws", &["chat.1", "chat.2"], "latest:1", &["chat.1\tc", "chat.2\td"]),
+        ("sse", &["chat.1", "chat.2", "live"], "latest:1", &["c", "d"]),
+        ("sse", &["chat.2", "chat.1"], &behind_b, &["c", "d"]),
+    ] {
+        let arguments = [topics, &["--transport", transport, "--after", after]].concat();
+        let mut subscriber = subscribe(node, &arguments).await;
+        let mut lines = lines(&mut subscriber, expected.len()).await;
+        if topics.len() > 1 {
+            lines.sort();
+        }
+        assert_eq!(lines, expected, "{transport} {topics:?} {after}");
+    }
+    // From elsewhere.
+    for transport in TRANSPORTS {
+        let foreign = ["chat.1", "--transport", transport, "--after", "00000000deadbeef-1"];
+        let mut subscriber = subscribe(node, &foreign).await;
+        subscriber.says("gap: messages of chat.1 may be missing (unknown_epoch)").await;
+        assert_eq!(lines(&mut subscriber, 2).await, ["a", "c"]);
+    }
+}
+
+#[tokio::test]
+async fn a_place_that_can_not_hold_is_refused() {
+    let world = World::new().settings(HISTORY).start().await;
+    let target = url(world.node(0));
+    let id = "00000000000000ab-7";
+    for (transport, topics, after, code, text) in [
+        ("ws", &["chat.1"][..], "x", 2, "--after: cursor is neither 0, a message id"),
+        ("sse", &["chat.1"], "latest:-1", 2, "--after: latest: takes a number from 0 to"),
+        ("sse", &["chat.1"], "AQAB", 2, "--after: composite cursor ends within a topic"),
+        ("ws", &["chat.1", "chat.2"], id, 2, "--after: a message id is a place in one topic"),
+        ("ws", &["chat.1"], "AQB3LSoAAAAAAAAAqwc", 2, "is for SSE: --transport sse"),
+        // What only the node knows.
+        ("sse", &["chat.1", "chat.2"], id, 1, "the node refused with 400: `after` is the position"),
+        ("sse", &["live"], "0", 1, "the node refused with 400: `after` needs a topic with history"),
+        ("ws", &["live"], "0", 1, "the node refused (no_history): topic `live` keeps no history"),
+    ] {
+        let options = ["--url", &target, "--transport", transport, "--after", after];
+        let arguments = [&["subscribe"], topics, &options].concat();
+        failed(&Program::run(&arguments, b"").await, code, text);
     }
 }
 
@@ -285,7 +548,7 @@ async fn a_gap_is_told_on_the_standard_error() {
         let drained = async { while !subscriber.line().await.ends_with("end") {} };
         let end = async { node.publish("a", "end").await };
         tokio::join!(drained, end);
-        subscriber.says("gap: messages of a were missed (slow)").await;
+        subscriber.says("gap: messages of a are missing (slow)").await;
     }
 }
 
@@ -378,6 +641,26 @@ async fn what_redis_refuses_is_told() {
     let late = Program::run(&arguments, b"").await;
     redis.signal("CONT");
     failed(&late, 1, "the answer of Redis didn't come within 1 s");
+}
+
+#[tokio::test]
+async fn the_library_that_is_printed_serves_nodes_that_may_not_load_it() {
+    let redis = Redis::start(&[]).await;
+    let rights = ["on", ">secret", "~*", "&*", "+@all", "-function", "-script"];
+    let user = [&["ACL", "SETUSER", "nodes"], &rights[..]].concat();
+    assert_eq!(redis.command(&user).await, "OK");
+    let printed = Program::run(&["redis-library"], b"").await;
+    succeeded(&printed);
+    let load = ["FUNCTION", "LOAD", "REPLACE", &printed.stdout];
+    assert_eq!(redis.command(&load).await, "umbel");
+    let broker = redis.url().replace("redis://", "redis://nodes:secret@");
+    let world = World::new().broker(&broker).settings(HISTORY).start().await;
+    let node = world.node(0);
+    for text in ["one", "two"] {
+        node.publish("chat.1", text).await;
+    }
+    let mut subscriber = subscribe(node, &["chat.1", "--after", "0"]).await;
+    assert_eq!(lines(&mut subscriber, 2).await, ["one", "two"]);
 }
 
 #[tokio::test]

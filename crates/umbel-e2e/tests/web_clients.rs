@@ -4,6 +4,10 @@
 //!
 //! Each test does what the code does: connects, sends, reads, closes. Since messages come in order, a
 //! message that follows shows that nothing came before it that shouldn't have.
+//!
+//! Four of them show nothing before they have a state: the game's hook and class, and the job's. They
+//! get the last one when they connect. Lists (feeds, notifications) begin empty and grow; what comes
+//! while an `EventSource` is between two connections is not missing in them.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
@@ -35,6 +39,19 @@ async fn publish_named(node: &Node, topic: &str, event: Option<&str>, message: &
     let mut client = node.client().await;
     let answer = client.request("POST", &path, &headers, message.to_string().as_bytes()).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
+/// A stream is cut and meanwhile `publish` happens; then the browser is back.
+async fn is_back(
+    page: Page<'_>,
+    url: &str,
+    lost: SseClient,
+    meanwhile: impl Future<Output = ()>,
+) -> SseClient {
+    let id = lost.last_event_id().to_owned();
+    drop(lost);
+    meanwhile.await;
+    page.event_source_again(url, &id).await
 }
 
 /// `JSON.parse(event.data)` in `onmessage`, which only unnamed events reach.
@@ -248,27 +265,49 @@ mod rooms {
 mod games {
     use super::*;
 
+    fn state(class: bool, round: u32) -> Value {
+        if class {
+            json!({"players": [], "ball": {"x": round}, "score": {"left": 0, "right": round}})
+        } else {
+            json!({"players": [{"id": 1}], "ball": {}, "score": round})
+        }
+    }
+
     async fn plays(game: &str, class: bool) {
         let world = world().await;
         let node = world.node(0);
+        let topic = format!("game.{game}.state");
         let mut server = node.subscribe(&format!("game.{game}.actions")).await;
+        // The game goes on already: without a state there is nothing to see and no button.
+        for round in [1, 2] {
+            publish(node, &topic, &state(class, round)).await;
+        }
         let url = format!("ws://localhost:8080/game/{game}");
         let mut player = page(&world).web_socket(&url).await;
         let mut rival = page(&world).web_socket(&url).await;
+        for client in [&mut player, &mut rival] {
+            assert_eq!(client.json().await, state(class, 2), "the last state, and no older one");
+        }
         let action = json!({"type": "move", "data": {"direction": "up"}}).to_string();
         player.send_text(&action).await;
         assert_eq!(server.text().await, action, "the game's server gets it as it was sent");
-        let state = if class {
-            json!({"players": [], "ball": {"x": 1, "y": 2}, "score": {"left": 0, "right": 1}})
-        } else {
-            json!({"players": [{"id": 1}], "ball": {}, "score": 7})
-        };
-        publish(node, &format!("game.{game}.state"), &state).await;
+        publish(node, &topic, &state(class, 3)).await;
         for client in [&mut player, &mut rival] {
-            assert_eq!(client.json().await, state, "no action came as a state");
+            assert_eq!(client.json().await, state(class, 3), "no action came as a state");
         }
         node.metric_becomes("umbel_subscriptions", 3.0).await;
         close_socket(node, player).await;
+        let mut player = page(&world).web_socket(&url).await;
+        assert_eq!(player.json().await, state(class, 3), "whoever connects anew sees it again");
+    }
+
+    #[tokio::test]
+    async fn a_game_that_has_no_state_yet_begins_with_the_first() {
+        let world = world().await;
+        let mut player = page(&world).web_socket("ws://localhost:8080/game/new").await;
+        publish(world.node(0), "game.old.state", &state(false, 7)).await;
+        publish(world.node(0), "game.new.state", &state(false, 1)).await;
+        assert_eq!(player.json().await, state(false, 1));
     }
 
     #[tokio::test]
@@ -285,15 +324,42 @@ mod games {
 mod feeds {
     use super::*;
 
+    const STOCKS: &str = "/api/feeds/stock-prices";
+
+    async fn price(node: &Node, price: u32) {
+        publish(node, "feeds.stock-prices", &json!({"ACME": price})).await;
+    }
+
     #[tokio::test]
     async fn the_live_feed_hook_gets_updates_without_names() {
         let world = world().await;
         let node = world.node(0);
-        let mut stream = page(&world).event_source("/api/feeds/stock-prices").await;
+        price(node, 0).await;
+        let mut stream = page(&world).event_source(STOCKS).await;
         publish(node, "feeds.news", &json!({"no": 1})).await;
-        for price in [1, 2] {
-            publish(node, "feeds.stock-prices", &json!({"ACME": price})).await;
-            assert_eq!(unnamed(&mut stream).await, json!({"ACME": price}));
+        for n in [1, 2] {
+            price(node, n).await;
+            assert_eq!(unnamed(&mut stream).await, json!({"ACME": n}), "its list begins empty");
+        }
+        close_stream(node, stream, 1).await;
+    }
+
+    #[tokio::test]
+    async fn the_live_feed_hook_s_list_lacks_nothing_after_a_lost_connection() {
+        let world = world().await;
+        let node = world.node(0);
+        let stream = page(&world).event_source(STOCKS).await;
+        // Lost before its first message, then behind one.
+        let mut stream = is_back(page(&world), STOCKS, stream, price(node, 1)).await;
+        assert_eq!(unnamed(&mut stream).await, json!({"ACME": 1}));
+        let away = async {
+            price(node, 2).await;
+            price(node, 3).await;
+        };
+        let mut stream = is_back(page(&world), STOCKS, stream, away).await;
+        price(node, 4).await;
+        for n in [2, 3, 4] {
+            assert_eq!(unnamed(&mut stream).await, json!({"ACME": n}), "each once, in order");
         }
         close_stream(node, stream, 1).await;
     }
@@ -302,9 +368,9 @@ mod feeds {
     async fn two_live_feed_classes_get_a_feed_each() {
         let world = world().await;
         let node = world.node(0);
-        let mut stocks = page(&world).event_source("/api/feeds/stock-prices").await;
+        let mut stocks = page(&world).event_source(STOCKS).await;
         let mut news = page(&world).event_source("/api/feeds/news").await;
-        publish(node, "feeds.stock-prices", &json!({"ACME": 1})).await;
+        price(node, 1).await;
         publish(node, "feeds.news", &json!({"headline": "h"})).await;
         assert_eq!(unnamed(&mut stocks).await, json!({"ACME": 1}));
         assert_eq!(unnamed(&mut news).await, json!({"headline": "h"}));
@@ -324,7 +390,8 @@ mod notifications {
     async fn the_notifications_hook_gets_named_events_of_its_user_alone() {
         let world = world().await;
         let node = world.node(0);
-        let mut stream = page(&world).event_source("/api/notifications/user-1").await;
+        let url = "/api/notifications/user-1";
+        let mut stream = page(&world).event_source(url).await;
         publish(node, "notifications.user-2", &notification("another's")).await;
         publish(node, "notifications.user-1", &notification("first")).await;
         publish_named(node, "notifications.user-1", Some("notification"), &notification("second"))
@@ -332,6 +399,13 @@ mod notifications {
         for title in ["first", "second"] {
             assert_eq!(named(&mut stream, "notification").await, notification(title));
         }
+        // What comes again has its name too.
+        let away = async {
+            publish(node, "notifications.user-2", &notification("another's")).await;
+            publish(node, "notifications.user-1", &notification("third")).await;
+        };
+        let mut stream = is_back(page(&world), url, stream, away).await;
+        assert_eq!(named(&mut stream, "notification").await, notification("third"));
         close_stream(node, stream, 1).await;
     }
 
@@ -352,31 +426,73 @@ mod notifications {
 mod jobs {
     use super::*;
 
-    fn progress(percent: u32) -> Value {
-        json!({"jobId": "job-9", "progress": percent, "status": "running", "completed": percent == 100})
+    fn progress(job: &str, percent: u32) -> Value {
+        json!({"jobId": job, "progress": percent, "status": "running", "completed": percent == 100})
+    }
+
+    async fn report(node: &Node, job: &str, percent: u32) {
+        publish(node, &format!("jobs.{job}.progress"), &progress(job, percent)).await;
     }
 
     /// Reads until the job is done, then closes, as both do.
-    async fn tracks(world: &World, url: &str) {
+    async fn tracks(world: &World, job: &str) {
         let node = world.node(0);
-        let mut stream = page(world).event_source(url).await;
-        for percent in [10, 60, 100] {
-            publish(node, "jobs.job-9.progress", &progress(percent)).await;
-            assert_eq!(unnamed(&mut stream).await, progress(percent));
+        for percent in [10, 20] {
+            report(node, job, percent).await;
+        }
+        let url = format!("/api/jobs/{job}/progress");
+        let mut stream = page(world).event_source(&url).await;
+        assert_eq!(unnamed(&mut stream).await, progress(job, 20), "what it shows at first");
+        report(node, job, 60).await;
+        assert_eq!(unnamed(&mut stream).await, progress(job, 60));
+        let away = async {
+            report(node, job, 70).await;
+            report(node, job, 80).await;
+        };
+        let mut stream = is_back(page(world), &url, stream, away).await;
+        report(node, job, 100).await;
+        for percent in [70, 80, 100] {
+            assert_eq!(unnamed(&mut stream).await, progress(job, percent), "each once, in order");
         }
         close_stream(node, stream, 1).await;
     }
 
     #[tokio::test]
     async fn the_job_progress_hook_closes_when_the_job_is_done() {
-        tracks(&world().await, "/api/jobs/job-9/progress").await;
+        tracks(&world().await, "job-9").await;
     }
 
     #[tokio::test]
     async fn the_progress_tracker_may_track_one_job_after_the_other() {
         let world = world().await;
-        tracks(&world, "/api/jobs/job-9/progress").await;
-        tracks(&world, "/api/jobs/job%2D9/progress").await;
+        tracks(&world, "job-9").await;
+        tracks(&world, "job-10").await;
+    }
+
+    #[tokio::test]
+    async fn a_page_that_opens_when_the_job_is_done_gets_to_know_it() {
+        let world = world().await;
+        let node = world.node(0);
+        report(node, "job-9", 100).await;
+        let mut stream = page(&world).event_source("/api/jobs/job%2D9/progress").await;
+        assert_eq!(unnamed(&mut stream).await, progress("job-9", 100));
+        close_stream(node, stream, 1).await;
+    }
+
+    #[tokio::test]
+    async fn a_page_that_lost_its_connection_before_the_first_report_gets_all_of_them() {
+        let world = world().await;
+        let node = world.node(0);
+        let url = "/api/jobs/job-9/progress";
+        let stream = page(&world).event_source(url).await;
+        let away = async {
+            report(node, "job-9", 10).await;
+            report(node, "job-9", 20).await;
+        };
+        let mut stream = is_back(page(&world), url, stream, away).await;
+        for percent in [10, 20] {
+            assert_eq!(unnamed(&mut stream).await, progress("job-9", percent));
+        }
     }
 }
 

@@ -42,6 +42,9 @@ enum Command {
     CheckConfig(Serve),
     /// Print every setting with its default, as a file for --config
     Reference,
+    /// Print the functions that topics with history need in Redis
+    #[command(after_help = help::REDIS_LIBRARY)]
+    RedisLibrary,
     /// Print a script that completes command lines
     Completions(completions::Completions),
 }
@@ -76,6 +79,7 @@ pub fn main() -> ExitCode {
         Some(Command::Subscribe(flags)) => subscribe::run(flags),
         Some(Command::CheckConfig(flags)) => check_config(flags),
         Some(Command::Reference) => exit_code(print(&config::reference())),
+        Some(Command::RedisLibrary) => exit_code(print(umbel_broker::LIBRARY)),
         Some(Command::Completions(flags)) => completions::run(&flags),
     }
 }

@@ -2,11 +2,15 @@
 
 mod backoff;
 mod connection;
+mod dialog;
+mod event_reader;
 mod event_stream;
 mod failure;
 mod input;
+mod missing;
 mod node_url;
 mod output;
+mod place;
 mod publisher;
 mod received;
 mod redis_link;
@@ -22,9 +26,10 @@ pub(crate) use failure::Failure;
 pub(crate) use input::{Input, Messages};
 pub(crate) use node_url::NodeUrl;
 pub(crate) use output::{Form, Output};
+pub(crate) use place::{Place, StreamPlace, TopicPlaces};
 pub(crate) use publisher::{Publication, Publisher};
 pub(crate) use redis_link::RedisLink;
-pub(crate) use subscriber::{Subscriber, Subscription, Transport};
+pub(crate) use subscriber::{Subscriber, Subscription};
 
 /// The longest message that is sent or taken, in bytes. Far above what nodes take unless told
 /// otherwise; it keeps a mistaken pipe or peer from filling the memory.

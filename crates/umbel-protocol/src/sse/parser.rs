@@ -27,6 +27,8 @@ pub struct EventParser {
     past_start: bool,
     data: String,
     name: String,
+    /// The id of the block that isn't complete, if that has one: it counts from the block's end.
+    next_id: Option<String>,
     id: String,
     retry_millis: Option<u64>,
     comments: u64,
@@ -55,7 +57,8 @@ impl EventParser {
         self.retry_millis
     }
 
-    /// The id that a reconnect would send as `Last-Event-ID`.
+    /// The id that a reconnect would send as `Last-Event-ID`: that of the last complete block that
+    /// had one.
     pub fn last_event_id(&self) -> &str {
         &self.id
     }
@@ -95,7 +98,7 @@ impl EventParser {
                 self.data.push_str(value);
                 self.data.push('\n');
             }
-            "id" if !value.contains('\0') => value.clone_into(&mut self.id),
+            "id" if !value.contains('\0') => self.next_id = Some(value.to_owned()),
             "retry" if value.bytes().all(|b| b.is_ascii_digit()) => {
                 self.retry_millis = value.parse().ok();
             }
@@ -106,6 +109,9 @@ impl EventParser {
     fn dispatch(&mut self) -> Option<Event> {
         let mut data = std::mem::take(&mut self.data);
         let name = std::mem::take(&mut self.name);
+        if let Some(id) = self.next_id.take() {
+            self.id = id;
+        }
         // The last LF is dropped; a block without any `data` field fires nothing.
         data.pop()?;
         Some(Event {
@@ -127,6 +133,15 @@ mod tests {
         assert_eq!(parser.unfinished_bytes(), "1234\n".len() + "data: 56".len());
         assert_eq!(parser.feed(b"\n\n").len(), 1);
         assert_eq!(parser.unfinished_bytes(), 0);
+    }
+
+    #[test]
+    fn an_id_counts_once_its_block_is_complete() {
+        let mut parser = EventParser::default();
+        parser.feed(b"id: 1\n\nid: 2\ndata: cut he");
+        assert_eq!(parser.last_event_id(), "1", "the event with id 2 was never given");
+        assert_eq!(parser.feed(b"re\n\n")[0].id, "2");
+        assert_eq!(parser.last_event_id(), "2");
     }
 
     /// The examples of the specification, section 9.2.6.

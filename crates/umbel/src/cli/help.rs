@@ -35,11 +35,12 @@ Examples:
   umbel subscribe news
   umbel subscribe chat.42 chat.43 --json | jq .text
   umbel subscribe news --transport sse --count 1
+  umbel subscribe news --after latest:10
 
 Several topics are told apart by the topic and a tab before each message, but for SSE, which doesn't
 say whose a message is. Binary messages are printed as base64. What isn't a message is said on the
-standard error: subscribed, lost, gaps. A connection that is lost is made anew; messages of the time
-between are missing.";
+standard error: subscribed, lost, gaps. A connection that is lost is made anew. Topics with history
+then go on where they were; of others the messages of the time between are missing.";
 
 pub(super) const CHECK_CONFIG: &str = "\
 Examples:
@@ -48,6 +49,15 @@ Examples:
 
 It prints the settings as a file, with the place that each came from, and exits with 0; or it prints
 everything that is wrong and exits with 2. Whether the ports are free is seen only by `umbel serve`.";
+
+pub(super) const REDIS_LIBRARY: &str = "\
+Examples:
+  umbel redis-library | redis-cli -x FUNCTION LOAD REPLACE
+  umbel redis-library | redis-cli -h cache -p 6380 -x FUNCTION LOAD REPLACE
+
+Nodes load them by themselves where they may; this is for a server whose ACL lets nodes call
+functions but not load them. Load them before the nodes start, and again before nodes of a version
+whose functions are newer.";
 
 pub(super) const COMPLETIONS: &str = "\
 Examples:

@@ -4,7 +4,7 @@ use std::fmt;
 
 use hyper::Uri;
 use hyper::http::uri::Authority;
-use umbel_protocol::Topic;
+use umbel_protocol::{Cursor, Topic};
 
 use super::Failure;
 use crate::config::masked;
@@ -64,10 +64,20 @@ impl NodeUrl {
 
     /// The target of a request for topics.
     pub(super) fn topics(&self, topics: &[Topic]) -> Result<Uri, Failure> {
-        // Of the bytes of a name only the slash means something else in a path.
-        let names: Vec<_> = topics.iter().map(|topic| topic.as_str().replace('/', "%2F")).collect();
-        self.target(&format!("/topics/{}", names.join(",")))
+        self.target(&path(topics))
     }
+
+    /// The target of a request for a stream over topics that begins behind a place.
+    pub(super) fn topics_after(&self, topics: &[Topic], after: &Cursor) -> Result<Uri, Failure> {
+        // A cursor has only bytes that may stand in a query.
+        self.target(&format!("{}?after={after}", path(topics)))
+    }
+}
+
+fn path(topics: &[Topic]) -> String {
+    // Of the bytes of a name only the slash means something else in a path.
+    let names: Vec<_> = topics.iter().map(|topic| topic.as_str().replace('/', "%2F")).collect();
+    format!("/topics/{}", names.join(","))
 }
 
 impl fmt::Display for NodeUrl {
@@ -103,6 +113,11 @@ mod tests {
         let topics = ["a/b", "user:7@x~y=z+1"].map(|name| Topic::new(name).unwrap());
         let target = url.topics(&topics).unwrap();
         assert_eq!(target, "/topics/a%2Fb,user:7@x~y=z+1");
+        for after in ["0", "latest:3", "00000000000000ab-7", "AQAwyUAAAAAAAAAAqwc"] {
+            let cursor = Cursor::parse(after).unwrap();
+            let target = url.topics_after(&topics[..1], &cursor).unwrap();
+            assert_eq!(target, format!("/topics/a%2Fb?after={after}").as_str());
+        }
         let segment = target.path().strip_prefix("/topics/").unwrap();
         assert_eq!(umbel_protocol::topics_in_path(segment).unwrap(), topics);
     }

@@ -11,6 +11,8 @@ use super::backoff::{Backoff, Pace};
 use super::connection::one_line;
 use super::event_stream::EventStream;
 use super::failure::within;
+use super::missing::Missing;
+use super::place::Place;
 use super::received::Received;
 use super::web_socket::JsonSocket;
 use super::{Failure, NodeUrl, Output, tell};
@@ -26,26 +28,20 @@ pub(crate) struct Subscription {
     pub(crate) url: NodeUrl,
     /// What.
     pub(crate) topics: Vec<Topic>,
-    /// How.
-    pub(crate) transport: Transport,
+    /// By which transport, and from where on.
+    pub(crate) place: Place,
     /// Until when the topics must be subscribed.
     pub(crate) deadline: Duration,
     /// How long the node may be silent; without it three of its heartbeats.
     pub(crate) silence: Option<Duration>,
 }
 
-/// How messages come: by WebSocket in the JSON dialect, or by SSE.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Transport {
-    Ws,
-    Sse,
-}
-
 /// What a session hears.
 #[derive(Debug)]
 pub(super) enum Heard {
-    /// From here on no message of the topics is missed.
-    Subscribed,
+    /// From here on no message of the topics is missed; between the last session and this one
+    /// some were.
+    Subscribed(Missing),
     Message(Received),
     Gap {
         topic: String,
@@ -117,6 +113,7 @@ impl Subscriber {
                 return Ok(None);
             }
         };
+        self.subscription.place = session.into_place();
         if start.elapsed() >= HELD {
             self.backoff.reset();
         }
@@ -132,20 +129,16 @@ impl Subscriber {
                     messages.push(message);
                     self.left = self.left.map(|left| left - 1);
                 }
-                Heard::Subscribed => self.tell_subscribed(),
-                Heard::Gap { topic, reason } => tell(format_args!(
-                    "gap: messages of {} were missed ({})",
-                    one_line(&topic),
-                    one_line(&reason)
-                )),
+                Heard::Subscribed(missing) => self.tell_subscribed(&missing),
+                Heard::Gap { topic, reason } => tell(gap(&topic, &reason)),
             }
         }
         self.output.print(&messages).await
     }
 
-    fn tell_subscribed(&mut self) {
+    fn tell_subscribed(&mut self, missing: &Missing) {
         if std::mem::replace(&mut self.has_been_in, true) {
-            return tell("subscribed again; what was published in between is missing");
+            return tell(format_args!("subscribed again; {missing}"));
         }
         let topics: Vec<_> = self.subscription.topics.iter().map(Topic::as_str).collect();
         tell(format_args!("subscribed to {} at {}", topics.join(", "), self.subscription.url));
@@ -154,9 +147,11 @@ impl Subscriber {
 
 impl Session {
     async fn open(subscription: &Subscription) -> Result<Self, Failure> {
-        Ok(match subscription.transport {
-            Transport::Ws => Self::WebSocket(Box::new(JsonSocket::open(subscription).await?)),
-            Transport::Sse => Self::Sse(Box::new(EventStream::open(subscription).await?)),
+        Ok(match subscription.place.clone() {
+            Place::Ws(places) => {
+                Self::WebSocket(Box::new(JsonSocket::open(subscription, places).await?))
+            }
+            Place::Sse(place) => Self::Sse(Box::new(EventStream::open(subscription, place).await?)),
         })
     }
 
@@ -164,6 +159,13 @@ impl Session {
         match self {
             Self::WebSocket(socket) => socket.next().await,
             Self::Sse(stream) => stream.next().await,
+        }
+    }
+
+    fn into_place(self) -> Place {
+        match self {
+            Self::WebSocket(socket) => Place::Ws(socket.into_places()),
+            Self::Sse(stream) => Place::Sse(stream.into_place()),
         }
     }
 
@@ -214,6 +216,12 @@ impl From<Failure> for Loss {
     }
 }
 
+/// What a gap means. Where the node can't know what was published, nothing may have been.
+fn gap(topic: &str, reason: &str) -> String {
+    let verb = if ["too_old", "slow"].contains(&reason) { "are" } else { "may be" };
+    format!("gap: messages of {} {verb} missing ({})", one_line(topic), one_line(reason))
+}
+
 fn after_status(status: StatusCode, retry_after: Option<Duration>) -> Option<Pace> {
     match status {
         StatusCode::TOO_MANY_REQUESTS => Some(Pace::LongBackoff),
@@ -227,6 +235,13 @@ fn after_status(status: StatusCode, retry_after: Option<Duration>) -> Option<Pac
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_gap_says_no_more_than_is_known() {
+        assert_eq!(gap("a", "too_old"), "gap: messages of a are missing (too_old)");
+        assert_eq!(gap("a", "broker_link"), "gap: messages of a may be missing (broker_link)");
+        assert_eq!(gap("a\n", "new\t"), "gap: messages of a  may be missing (new )");
+    }
 
     #[test]
     fn statuses_say_whether_to_come_back() {

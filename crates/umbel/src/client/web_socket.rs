@@ -16,15 +16,13 @@ use umbel_protocol::json;
 
 use super::backoff::Pace;
 use super::connection::{self, Connection, one_line};
-use super::received::{Fields, Received, text_field};
+use super::dialog::Dialog;
+use super::place::TopicPlaces;
 use super::subscriber::{Heard, Loss, Subscription};
 use super::{Failure, MAX_MESSAGE_BYTES};
 
 /// How many of the node's heartbeats may be missed.
 const MISSED_HEARTBEATS: u32 = 3;
-
-/// What a node's heartbeat is taken for until its welcome tells.
-const HEARTBEAT: Duration = Duration::from_secs(25);
 
 /// How long the node may take to answer our close frame.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
@@ -34,37 +32,36 @@ pub(super) struct JsonSocket {
     socket: WebSocket<TokioIo<Upgraded>>,
     /// The fragments of a message that isn't complete.
     partial: Vec<u8>,
-    /// How many topics aren't subscribed yet, and until when they must be.
-    waiting: usize,
+    dialog: Dialog,
+    /// Until when the topics must be subscribed.
     deadline: Instant,
-    heartbeat: Duration,
     /// Set by hand: how long the node may be silent.
     silence: Option<Duration>,
-    /// When a node that drains wants to see us again.
-    moving: Option<Duration>,
     _connection: Connection,
 }
 
 impl JsonSocket {
     /// Opens a session and asks for the topics; that they are subscribed comes with
     /// [`Self::next`].
-    pub(super) async fn open(subscription: &Subscription) -> Result<Self, Failure> {
+    pub(super) async fn open(
+        subscription: &Subscription,
+        places: TopicPlaces,
+    ) -> Result<Self, Failure> {
         let deadline = Instant::now() + subscription.deadline;
         let mut connection = Connection::new(subscription.url.clone());
         let upgraded = upgrade(&mut connection, subscription).await?;
         let mut socket = WebSocket::after_handshake(TokioIo::new(upgraded), Role::Client);
         socket.set_max_message_size(MAX_MESSAGE_BYTES);
-        let command = subscribe(subscription).into_bytes();
+        let dialog = Dialog::new(subscription.topics.clone(), places);
+        let command = dialog.subscribe().into_bytes();
         let asked = socket.write_frame(Frame::text(Payload::Owned(command))).await;
         asked.map_err(|error| Failure::Ended(format!("the connection broke: {error}")))?;
         Ok(Self {
             socket,
             partial: Vec::new(),
-            waiting: subscription.topics.len(),
+            dialog,
             deadline,
-            heartbeat: HEARTBEAT,
             silence: subscription.silence,
-            moving: None,
             _connection: connection,
         })
     }
@@ -87,7 +84,8 @@ impl JsonSocket {
                 return Err(Loss::too_long());
             }
             if frame.fin {
-                let heard = self.message()?;
+                let message = std::mem::take(&mut self.partial);
+                let heard = self.dialog.take(&message)?;
                 if !heard.is_empty() {
                     return Ok(heard);
                 }
@@ -106,59 +104,31 @@ impl JsonSocket {
         let _ = timeout(CLOSE_DEADLINE, goodbye).await;
     }
 
+    /// Where the session was left.
+    pub(super) fn into_places(self) -> TopicPlaces {
+        self.dialog.into_places()
+    }
+
     async fn frame(&mut self) -> Result<Frame<'static>, Loss> {
-        let silence = self.silence.unwrap_or(self.heartbeat * MISSED_HEARTBEATS);
+        let silence = self.silence.unwrap_or(self.dialog.heartbeat() * MISSED_HEARTBEATS);
         let quiet = Instant::now() + silence;
-        let limit = if self.waiting > 0 { quiet.min(self.deadline) } else { quiet };
+        let waits = self.dialog.waits();
+        let limit = if waits { quiet.min(self.deadline) } else { quiet };
         match timeout_at(limit, self.socket.read_frame()).await {
             Ok(Ok(frame)) => Ok(frame),
             Ok(Err(error)) => Err(Loss::passing(&error.to_string(), Pace::Backoff)),
-            Err(_) if self.waiting > 0 => {
+            Err(_) if waits => {
                 Err(Loss::passing("the subscription wasn't confirmed in time", Pace::Backoff))
             }
             Err(_) => Err(Loss::silent(silence)),
         }
     }
 
-    /// Reads the objects of a complete message.
-    fn message(&mut self) -> Result<Vec<Heard>, Loss> {
-        let bytes = std::mem::take(&mut self.partial);
-        let text = str::from_utf8(&bytes).map_err(|error| Loss::not_the_dialect(&error))?;
-        let mut heard = Vec::new();
-        for line in text.lines() {
-            let fields: Fields<'_> =
-                serde_json::from_str(line).map_err(|error| Loss::not_the_dialect(&error))?;
-            heard.extend(self.object(&fields)?);
-        }
-        Ok(heard)
-    }
-
-    fn object(&mut self, fields: &Fields<'_>) -> Result<Option<Heard>, Loss> {
-        let text = |name| text_field(fields, name).unwrap_or_default();
-        let number = |name| fields.get(name).and_then(|value| value.get().parse().ok());
-        match text("op").as_str() {
-            "message" => return Ok(Received::of_fields(fields).map(Heard::Message)),
-            "gap" => return Ok(Some(Heard::Gap { topic: text("topic"), reason: text("reason") })),
-            "welcome" => {
-                self.heartbeat = number("heartbeat_seconds").map_or(HEARTBEAT, Duration::from_secs);
-            }
-            "subscribed" => {
-                self.waiting = self.waiting.saturating_sub(1);
-                return Ok((self.waiting == 0).then_some(Heard::Subscribed));
-            }
-            "moving" => self.moving = number("reconnect_after_ms").map(Duration::from_millis),
-            "error" => return Err(refused(&text("code"), &text("message"))),
-            // What a later version says besides is no concern of this one.
-            _ => {}
-        }
-        Ok(None)
-    }
-
     fn closed(&self, payload: &[u8]) -> Loss {
         match payload.split_first_chunk() {
             Some((code, reason)) => {
                 let code = u16::from_be_bytes(*code);
-                after_close(code, &String::from_utf8_lossy(reason), self.moving)
+                after_close(code, &String::from_utf8_lossy(reason), self.dialog.moving())
             }
             None => Loss::passing("the node closed the session", Pace::Backoff),
         }
@@ -190,22 +160,6 @@ async fn upgrade(
         return Err(Failure::NotANode("it doesn't prove that it speaks WebSocket".to_owned()));
     }
     hyper::upgrade::on(answer).await.map_err(Failure::Broken)
-}
-
-fn subscribe(subscription: &Subscription) -> String {
-    // The name of a topic needs no escaping.
-    let topics: Vec<_> =
-        subscription.topics.iter().map(|topic| format!("{{\"topic\":\"{topic}\"}}")).collect();
-    format!("{{\"op\":\"subscribe\",\"topics\":[{}]}}", topics.join(","))
-}
-
-fn refused(code: &str, message: &str) -> Loss {
-    let why = format!("the node refused ({}): {}", one_line(code), one_line(message));
-    match code {
-        "unavailable" | "internal" => Loss::passing(&why, Pace::Backoff),
-        "rate_limited" => Loss::passing(&why, Pace::LongBackoff),
-        _ => Loss::lasting(&why),
-    }
 }
 
 /// What a close code asks a client to do.
@@ -261,13 +215,5 @@ mod tests {
         );
         assert_eq!(why(4403, ""), "the node closed the session with 4403");
         assert_eq!(why(1001, "a\nb\u{1b}"), "the node closed the session with 1001: a b ");
-    }
-
-    #[test]
-    fn errors_say_whether_to_come_back() {
-        assert_eq!(refused("unavailable", "x").pace, Some(Pace::Backoff));
-        let forbidden = refused("forbidden", "no");
-        assert_eq!(forbidden.pace, None);
-        assert_eq!(forbidden.why, "the node refused (forbidden): no");
     }
 }
