@@ -82,15 +82,17 @@ impl MemoryBroker {
                 Seen::Other => return Ok(Err(PublishError::KeyUsed)),
             }
         }
-        let workers = shard.workers_of(topic);
+        let history = history.filter(|_| !delivery.bare);
+        let mut slot = shard.slot(topic, history, &self.origin);
+        let workers = slot.workers();
         if let Some(worker) = workers.iter().find(|worker| self.mailbox(*worker).is_full()) {
             drop(shard);
             return Err(Full { publish, worker });
         }
-        let history = history.filter(|_| !delivery.bare);
         let Publish { mut delivery, key, .. } = publish;
-        if let Some(history) = history {
-            shard.keep(&mut delivery, history, &self.origin);
+        if history.is_some() {
+            slot.keep(&mut delivery, &self.origin);
+            shard.forget_stale();
             self.note_oldest(index, &shard);
         }
         let published =

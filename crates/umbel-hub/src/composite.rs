@@ -24,9 +24,7 @@ impl CompositeCursor {
 
     /// Appends the line that names the place.
     pub(crate) fn write_id(&self, out: &mut Vec<u8>) {
-        let mut cursor = Vec::new();
-        self.names.write(&mut cursor, &self.positions);
-        sse::write_id(out, std::str::from_utf8(&cursor).expect("base64 is ASCII"));
+        sse::write_id(out, |out| self.names.write(out, &self.positions));
     }
 }
 

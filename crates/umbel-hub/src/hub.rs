@@ -379,7 +379,16 @@ impl<S> Hub<S> {
         }
     }
 
+    #[allow(clippy::inline_always, reason = "a session seldom has bytes of its own")]
+    #[inline(always)]
     fn advance_control(&mut self, session: SessionKey, written: usize) -> usize {
+        if self.sessions[session.index()].control.is_empty() {
+            return 0;
+        }
+        self.advance_own(session, written)
+    }
+
+    fn advance_own(&mut self, session: SessionKey, written: usize) -> usize {
         let state = &mut self.sessions[session.index()];
         let (taken, replayed) = state.control.advance(written);
         self.tally.replayed += replayed;

@@ -45,7 +45,9 @@ fn write_fields(out: &mut Vec<u8>, message: &Message) {
     out.extend_from_slice(message.topic.as_str().as_bytes());
     out.push(b'"');
     if let Some(id) = message.id {
-        write!(out, ",\"message_id\":\"{id}\"").expect("a vector takes all bytes");
+        out.extend_from_slice(b",\"message_id\":\"");
+        id.write(out);
+        out.push(b'"');
     }
     if let Some(event) = &message.event {
         out.extend_from_slice(b",\"event\":");

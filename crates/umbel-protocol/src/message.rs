@@ -124,10 +124,46 @@ impl MessageId {
         server_of(self.epoch)
     }
 
+    /// Appends it as it is written.
+    ///
+    /// HOT PATH: once per message and encoding, without the machinery of formatting.
+    pub fn write(self, out: &mut Vec<u8>) {
+        let mut text = [b'-'; 37];
+        let (upper, lower) = (self.epoch >> 32, self.epoch & u64::from(u32::MAX));
+        text[..8].copy_from_slice(&hex_digits(upper));
+        text[8..16].copy_from_slice(&hex_digits(lower));
+        let mut digits = [0; 20];
+        let mut at = digits.len();
+        let mut rest = self.offset;
+        loop {
+            at -= 1;
+            digits[at] = b'0' + u8::try_from(rest % 10).expect("a digit");
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+        let end = 17 + digits.len() - at;
+        text[17..end].copy_from_slice(&digits[at..]);
+        out.extend_from_slice(&text[..end]);
+    }
+
     /// Whether it is no message's, but the place of a topic that was never published to.
     pub fn is_before_any_epoch(self) -> bool {
         self.offset == 0 && self.epoch << 32 == 0
     }
+}
+
+/// The 8 hexadecimal digits of a number below 2^32, all at once: its half bytes are spread over the
+/// bytes of a word, and those above 9 are moved on to the letters.
+fn hex_digits(number: u64) -> [u8; 8] {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let pairs = (number | number << 16) & 0x0000_ffff_0000_ffff;
+    let bytes = (pairs | pairs << 8) & 0x00ff_00ff_00ff_00ff;
+    let halves = (bytes | bytes << 4) & (0x0f * EACH);
+    let is_letter = ((halves + 6 * EACH) >> 4) & EACH;
+    let digits = halves + u64::from(b'0') * EACH + is_letter * u64::from(b'a' - b'0' - 10);
+    digits.to_be_bytes()
 }
 
 fn server_of(epoch: u64) -> u32 {
@@ -196,6 +232,16 @@ impl Position {
     /// The offset of the last message before it; 0 before any message.
     pub fn offset(self) -> u64 {
         self.0.map_or(0, |id| id.offset)
+    }
+}
+
+impl Position {
+    /// Appends it as it is written.
+    pub fn write(self, out: &mut Vec<u8>) {
+        match self.0 {
+            Some(id) => id.write(out),
+            None => out.push(b'0'),
+        }
     }
 }
 
@@ -435,6 +481,9 @@ mod tests {
             let id = MessageId { epoch, offset };
             prop_assert_eq!(id.to_string().parse(), Ok(id));
             prop_assert_eq!(id.to_string().parse(), Ok(Position::from(id)));
+            let mut written = Vec::new();
+            id.write(&mut written);
+            prop_assert_eq!(std::str::from_utf8(&written), Ok(&*id.to_string()));
             let session = SessionId(epoch);
             prop_assert_eq!(session.to_string().parse(), Ok(session));
         }

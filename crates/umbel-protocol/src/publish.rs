@@ -201,13 +201,17 @@ pub fn write_result(
     result: Result<(&Topic, Option<crate::MessageId>), &Refused>,
 ) {
     match result {
-        Ok((topic, Some(id))) => {
-            out.extend_from_slice(format!(r#"{{"topic":"{topic}","id":"{id}"}}"#).as_bytes());
-        }
-        Ok((topic, None)) => {
+        Ok((topic, id)) => {
             out.extend_from_slice(b"{\"topic\":\"");
             out.extend_from_slice(topic.as_str().as_bytes());
-            out.extend_from_slice(b"\",\"id\":null}");
+            match id {
+                Some(id) => {
+                    out.extend_from_slice(b"\",\"id\":\"");
+                    id.write(out);
+                    out.extend_from_slice(b"\"}");
+                }
+                None => out.extend_from_slice(b"\",\"id\":null}"),
+            }
         }
         Err(refused) => {
             out.extend_from_slice(b"{\"topic\":");

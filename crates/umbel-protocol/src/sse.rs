@@ -8,9 +8,6 @@ mod parser;
 
 pub use parser::{Event, EventParser};
 
-use std::fmt;
-use std::io::Write as _;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use memchr::memchr2;
@@ -24,7 +21,7 @@ pub fn write_message(out: &mut Vec<u8>, message: &Message, style: Style<'_>) {
     if let Some(id) = message.id
         && !style.without_id
     {
-        write_id(out, id);
+        write_id(out, |out| id.write(out));
     }
     if message.payload.kind() == PayloadKind::Binary {
         return write_binary(out, message.payload.bytes(), event);
@@ -36,9 +33,12 @@ pub fn write_message(out: &mut Vec<u8>, message: &Message, style: Style<'_>) {
     out.push(b'\n');
 }
 
-/// Appends an `id:` line: the last event id from the end of its block on.
-pub fn write_id(out: &mut Vec<u8>, id: impl fmt::Display) {
-    writeln!(out, "id: {id}").expect("a vector takes all bytes");
+/// Appends an `id:` line, whose value is written by `id`: the last event id from the end of its block
+/// on.
+pub fn write_id(out: &mut Vec<u8>, id: impl FnOnce(&mut Vec<u8>)) {
+    out.extend_from_slice(b"id: ");
+    id(out);
+    out.push(b'\n');
 }
 
 /// Appends a named event that is no message of a topic.
@@ -78,7 +78,7 @@ pub fn write_retry(out: &mut Vec<u8>, millis: u64) {
 /// `position` comes.
 pub fn write_gap(out: &mut Vec<u8>, topic: &Topic, reason: GapReason, position: Option<Position>) {
     if let Some(position) = position {
-        write_id(out, position);
+        write_id(out, |out| position.write(out));
     }
     let reason = reason.as_str();
     let block =
@@ -208,7 +208,7 @@ mod tests {
         assert_eq!(events[0].name, "umbel.gap");
         assert_eq!(events[0].data, r#"{"topic":"a.b","reason":"slow"}"#);
         let mut out = Vec::new();
-        write_id(&mut out, Position::START);
+        write_id(&mut out, |out| Position::START.write(out));
         out.push(b'\n');
         let mut parser = EventParser::default();
         assert_eq!(parser.feed(&out), [], "an id alone fires nothing");

@@ -122,6 +122,11 @@ impl Session {
         self.catch_ups.as_ref().is_some_and(|catch_ups| catch_ups.has(topic))
     }
 
+    /// Whether there is nothing to do when all is written.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.phase == Phase::Open && self.catch_ups.is_none() && self.charged.control == 0
+    }
+
     pub(crate) fn is_closing(&self) -> bool {
         matches!(self.phase, Phase::Closing { .. })
     }

@@ -58,10 +58,18 @@ impl Budget {
         self.added.push_back(Added { topic: topic.clone(), offset, published: *published });
     }
 
-    /// Messages aren't kept any more.
-    pub(crate) fn remove(&mut self, messages: usize, bytes: usize) {
-        self.used.fetch_sub(bytes, Ordering::Relaxed);
-        self.kept -= messages;
+    /// A message isn't kept any more.
+    pub(crate) fn remove(&mut self, delivery: &Delivery) {
+        self.used.fetch_sub(Self::weight(delivery), Ordering::Relaxed);
+        self.kept -= 1;
+        // Mostly it is the one that was added first: then nothing is left to be forgotten.
+        let is_it = |added: &Added| {
+            delivery.message.id.is_some_and(|id| id.offset == added.offset)
+                && delivery.message.topic == added.topic
+        };
+        if self.added.front().is_some_and(is_it) {
+            self.added.pop_front();
+        }
     }
 
     /// Counts bytes that are no message's.

@@ -83,15 +83,18 @@ impl Ring {
         let id = delivery.message.id.expect("a message with history has an id");
         debug_assert!(id.offset > self.stand.offset(), "offsets grow");
         self.stand = Stand { life: delivery.life, position: id.into() };
-        self.expire(delivery.message.published, budget);
+        let now = delivery.message.published;
+        if self.messages.front().is_some_and(|first| self.is_expired(first, now)) {
+            self.expire(now, budget);
+        }
         budget.add(&delivery);
         self.messages.push_back(delivery);
         let most = self.history.messages as usize;
         while self.messages.len() > most {
             self.drop_first(budget);
         }
-        for reader in self.waiting.drain(..) {
-            reader.notify_one();
+        if !self.waiting.is_empty() {
+            self.waiting.drain(..).for_each(|reader| reader.notify_one());
         }
     }
 
@@ -114,9 +117,9 @@ impl Ring {
 
     /// Takes off everything.
     pub(crate) fn clear(&mut self, budget: &mut Budget) {
-        let bytes = self.messages.iter().map(Budget::weight).sum();
-        budget.remove(self.messages.len(), bytes);
-        self.messages = VecDeque::new();
+        for delivery in std::mem::take(&mut self.messages) {
+            budget.remove(&delivery);
+        }
         self.whole = false;
     }
 
@@ -229,7 +232,7 @@ impl Ring {
 
     fn drop_first(&mut self, budget: &mut Budget) {
         if let Some(first) = self.messages.pop_front() {
-            budget.remove(1, Budget::weight(&first));
+            budget.remove(&first);
         }
     }
 
@@ -241,9 +244,11 @@ impl Ring {
 
     /// How many are older than the topic's history holds.
     fn expired(&self, now: Timestamp) -> usize {
-        let age = u64::from(self.history.seconds) * 1_000_000;
-        let is_fresh = |delivery: &&Delivery| delivery.message.published.0 + age > now.0;
-        self.messages.iter().take_while(|delivery| !is_fresh(delivery)).count()
+        self.messages.iter().take_while(|delivery| self.is_expired(delivery, now)).count()
+    }
+
+    fn is_expired(&self, delivery: &Delivery, now: Timestamp) -> bool {
+        delivery.message.published.0 + u64::from(self.history.seconds) * 1_000_000 <= now.0
     }
 
     fn index_behind(&self, offset: u64) -> usize {

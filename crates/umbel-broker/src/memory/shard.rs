@@ -42,6 +42,12 @@ struct Entry {
     used: Option<Instant>,
 }
 
+/// One topic of a shard.
+pub(super) struct Slot<'s> {
+    entry: Option<&'s mut Entry>,
+    budget: &'s mut Budget,
+}
+
 /// What a topic with history takes besides its messages, in bytes.
 const TOPIC_BYTES: usize = size_of::<Entry>() + size_of::<Ring>() + 64;
 
@@ -74,10 +80,6 @@ impl Shard {
         Self { topics: HashMap::new(), budget, once: Once::default() }
     }
 
-    pub(super) fn workers_of(&self, topic: &Topic) -> WorkerSet {
-        self.topics.get(topic).map(|entry| entry.workers).unwrap_or_default()
-    }
-
     pub(super) fn ring(&self, topic: &Topic) -> Option<&Ring> {
         self.topics.get(topic)?.ring.as_deref()
     }
@@ -89,7 +91,8 @@ impl Shard {
         history: Option<History>,
         origin: &Origin,
     ) {
-        let entry = self.entry(topic, history, origin);
+        let Self { topics, budget, .. } = self;
+        let entry = Self::entry(topics, budget, topic, history, origin);
         let was_charged = entry.is_charged();
         entry.workers.insert(worker);
         self.recharge(was_charged, false);
@@ -116,23 +119,21 @@ impl Shard {
         }
     }
 
-    /// Gives a message its id and keeps it.
-    pub(super) fn keep(&mut self, delivery: &mut Delivery, history: History, origin: &Origin) {
-        let topic = delivery.message.topic.clone();
-        let entry = self.entry(&topic, Some(history), origin);
-        entry.used = Some(Instant::now());
-        let ring = entry.ring.as_mut().expect("a topic with history has a ring");
-        let stand = ring.stand();
-        let last = stand.position.0.filter(|last| !last.is_before_any_epoch());
-        let epoch =
-            last.map_or_else(|| origin.epoch(delivery.message.published), |last| last.epoch);
-        delivery.message.id = Some(MessageId { epoch, offset: stand.offset() + 1 });
-        delivery.life = stand.life;
-        let kept = delivery.clone();
+    /// A topic that a message is published to, to be kept if there is history.
+    ///
+    /// HOT PATH: one lookup.
+    pub(super) fn slot(
+        &mut self,
+        topic: &Topic,
+        history: Option<History>,
+        origin: &Origin,
+    ) -> Slot<'_> {
         let Self { topics, budget, .. } = self;
-        let ring = topics.get_mut(&topic).and_then(|entry| entry.ring.as_mut());
-        ring.expect("it was there a moment ago").push(kept, budget);
-        self.forget_stale();
+        let entry = match history {
+            Some(_) => Some(Self::entry(topics, budget, topic, history, origin)),
+            None => topics.get_mut(topic),
+        };
+        Slot { entry, budget }
     }
 
     /// When its oldest message was published, or one that is gone already.
@@ -171,11 +172,14 @@ impl Shard {
         self.forget_stale();
     }
 
-    fn entry(&mut self, topic: &Topic, history: Option<History>, origin: &Origin) -> &mut Entry {
-        if !self.topics.contains_key(topic) {
-            self.topics.insert(topic.clone(), Entry::default());
-        }
-        let entry = self.topics.get_mut(topic).expect("it was inserted if it was missing");
+    fn entry<'t>(
+        topics: &'t mut HashMap<Topic, Entry>,
+        budget: &Budget,
+        topic: &Topic,
+        history: Option<History>,
+        origin: &Origin,
+    ) -> &'t mut Entry {
+        let entry = topics.entry(topic.clone()).or_default();
         if let Some(history) = history
             && entry.ring.is_none()
         {
@@ -184,7 +188,7 @@ impl Shard {
             entry.ring = Some(Box::new(Ring::new(history, stand, server)));
             entry.used = Some(Instant::now());
             if entry.is_charged() {
-                self.budget.charge(TOPIC_BYTES);
+                budget.charge(TOPIC_BYTES);
             }
         }
         entry
@@ -216,7 +220,8 @@ impl Shard {
         }
     }
 
-    fn forget_stale(&mut self) {
+    /// Forgets what is remembered of messages that are gone, when that is most of it.
+    pub(super) fn forget_stale(&mut self) {
         if self.budget.is_stale() {
             let topics = &self.topics;
             let is_there = |topic: &Topic, offset| {
@@ -239,6 +244,27 @@ impl Shard {
         if self.topics.len() < self.topics.capacity() / 8 {
             self.topics.shrink_to_fit();
         }
+    }
+}
+
+impl Slot<'_> {
+    /// Who is attached to the topic.
+    pub(super) fn workers(&self) -> WorkerSet {
+        self.entry.as_ref().map(|entry| entry.workers).unwrap_or_default()
+    }
+
+    /// Gives a message its id and keeps it. To be called for a topic with history.
+    pub(super) fn keep(&mut self, delivery: &mut Delivery, origin: &Origin) {
+        let entry = self.entry.as_mut().expect("a topic with history has an entry");
+        entry.used = Some(Instant::now());
+        let ring = entry.ring.as_mut().expect("a topic with history has a ring");
+        let stand = ring.stand();
+        let last = stand.position.0.filter(|last| !last.is_before_any_epoch());
+        let epoch =
+            last.map_or_else(|| origin.epoch(delivery.message.published), |last| last.epoch);
+        delivery.message.id = Some(MessageId { epoch, offset: stand.offset() + 1 });
+        delivery.life = stand.life;
+        ring.push(delivery.clone(), self.budget);
     }
 }
 

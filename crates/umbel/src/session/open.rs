@@ -114,7 +114,7 @@ impl Worker {
             && let Some(position) = begun().find_map(|(_, beginning)| beginning.position)
         {
             // A block without data: it fires no event, but is where the client comes back to.
-            sse::write_id(&mut greeting, position);
+            sse::write_id(&mut greeting, |out| position.write(out));
             greeting.push(b'\n');
         }
         greeting.extend(opening.hello);

@@ -47,7 +47,8 @@ impl Worker {
                 Err(_) => return self.remove(hub, key, CloseReason::Lost),
             }
             if hub.is_drained(key) {
-                if !self.drained(hub, key) {
+                let session = hub.get(key).expect("it was written to a moment ago");
+                if session.is_at_rest() || !self.drained(hub, key) {
                     return;
                 }
                 pieces += 1;
