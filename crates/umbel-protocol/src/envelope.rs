@@ -102,23 +102,21 @@ pub fn decode(topic: &Topic, mut bytes: Bytes, now: Timestamp) -> Result<Message
         message.payload = Payload::sniffed(bytes);
         return Ok(message);
     }
-    bytes.advance(MAGIC.len());
     let (mut epoch, mut offset, mut kind) = (None, None, None);
-    loop {
-        let Some((tag, value)) = next_field(&mut bytes).map_err(EnvelopeError)? else {
-            break;
-        };
+    let mut rest = &bytes[MAGIC.len()..];
+    while let Some((tag, value)) = next_field(&mut rest).map_err(EnvelopeError)? {
         let bad = |name| EnvelopeError(Fault::BadField { name });
         match tag {
-            EPOCH => epoch = Some(hex(&value).ok_or(bad("epoch"))?),
-            OFFSET => offset = Some(decimal(&value).ok_or(bad("offset"))?),
-            TIME => message.published = Timestamp(decimal(&value).ok_or(bad("time"))?),
-            EVENT => message.event = Some(event(&value).ok_or(bad("event"))?),
-            KIND => kind = Some(kind_of(&value).ok_or(bad("kind"))?),
-            ORIGIN => message.origin = Some(SessionId(hex(&value).ok_or(bad("origin"))?)),
+            EPOCH => epoch = Some(hex(value).ok_or(bad("epoch"))?),
+            OFFSET => offset = Some(decimal(value).ok_or(bad("offset"))?),
+            TIME => message.published = Timestamp(decimal(value).ok_or(bad("time"))?),
+            EVENT => message.event = Some(event(value).ok_or(bad("event"))?),
+            KIND => kind = Some(kind_of(value).ok_or(bad("kind"))?),
+            ORIGIN => message.origin = Some(SessionId(hex(value).ok_or(bad("origin"))?)),
             _ => {}
         }
     }
+    bytes.advance(bytes.len() - rest.len());
     message.id = match (epoch, offset) {
         (Some(epoch), Some(offset)) => Some(MessageId { epoch, offset }),
         (None, None) => None,
@@ -148,42 +146,44 @@ fn field(out: &mut Vec<u8>, tag: u8, value: fmt::Arguments<'_>) {
 }
 
 /// Takes the next field; `None` if the payload comes next.
-fn next_field(bytes: &mut Bytes) -> Result<Option<(u8, Bytes)>, Fault> {
+fn next_field<'a>(bytes: &mut &'a [u8]) -> Result<Option<(u8, &'a [u8])>, Fault> {
     let tag = take_byte(bytes).ok_or(Fault::Truncated { tag: PAYLOAD })?;
     if tag == PAYLOAD {
         return Ok(None);
     }
-    let truncated = Fault::Truncated { tag };
-    let low = take_byte(bytes).ok_or(truncated.clone())?;
+    let truncated = || Fault::Truncated { tag };
+    let low = take_byte(bytes).ok_or_else(truncated)?;
     let mut len = usize::from(low & 0x7f);
     if low & 0x80 != 0 {
-        let high = take_byte(bytes).ok_or(truncated.clone())?;
+        let high = take_byte(bytes).ok_or_else(truncated)?;
         if high & 0x80 != 0 {
             return Err(Fault::LongLength { tag });
         }
         len |= usize::from(high) << 7;
     }
-    if bytes.len() < len {
-        return Err(truncated);
-    }
-    Ok(Some((tag, bytes.split_to(len))))
+    let (value, rest) = bytes.split_at_checked(len).ok_or_else(truncated)?;
+    *bytes = rest;
+    Ok(Some((tag, value)))
 }
 
-fn take_byte(bytes: &mut Bytes) -> Option<u8> {
-    let byte = *bytes.first()?;
-    bytes.advance(1);
-    Some(byte)
+fn take_byte(bytes: &mut &[u8]) -> Option<u8> {
+    let (byte, rest) = bytes.split_first()?;
+    *bytes = rest;
+    Some(*byte)
 }
 
 fn hex(value: &[u8]) -> Option<u64> {
-    let text = std::str::from_utf8(value).ok()?;
-    let digits = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if digits { u64::from_str_radix(text, 16).ok() } else { None }
+    let digits: &[u8; 16] = value.try_into().ok()?;
+    digits.iter().try_fold(0, |number, digit| {
+        Some(number << 4 | u64::from(char::from(*digit).to_digit(16)?))
+    })
 }
 
 fn decimal(value: &[u8]) -> Option<u64> {
-    let text = std::str::from_utf8(value).ok()?;
-    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
+    let (first, rest) = value.split_first()?;
+    let digit = |byte: &u8| byte.is_ascii_digit().then(|| u64::from(byte - b'0'));
+    rest.iter()
+        .try_fold(digit(first)?, |number, byte| number.checked_mul(10)?.checked_add(digit(byte)?))
 }
 
 fn event(value: &[u8]) -> Option<EventName> {
