@@ -87,7 +87,8 @@ impl RedisBroker {
             Arc::new(Interest::new(settings.linger, settings.history_bytes)),
             Arc::<Status>::default(),
         );
-        let (publisher, queue) = publisher::new(settings.prefix.clone(), metrics.clone());
+        let (publisher, queue) =
+            publisher::new(settings.prefix.clone(), settings.wait_replicas, metrics.clone());
         let handle = LinkHandle { interest: interest.clone(), publisher, status: status.clone() };
         let link = Link::new(
             settings,

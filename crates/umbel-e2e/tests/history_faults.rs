@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -276,18 +277,24 @@ fn copy(from: &std::path::Path, to: &std::path::Path) {
     }
 }
 
-/// A replica that lacks the last 500 messages becomes the master.
-#[tokio::test]
-async fn a_replica_that_lags_and_is_promoted_is_told() {
-    let bed = Bed::new(Redis::start(&[]).await, 2).await;
-    let replica_line = Proxy::before(bed.redis.port()).await;
-    let port = replica_line.address().port().to_string();
+/// A replica that follows a master over a line.
+async fn replica_of(master: &Redis) -> (Proxy, Redis) {
+    let line = Proxy::before(master.port()).await;
+    let port = line.address().port().to_string();
     let replica = Redis::start(&["--replicaof", "127.0.0.1", &port]).await;
     eventually("the replica's link", || async {
         let said = replica.command(&["INFO", "replication"]).await;
         said.contains("master_link_status:up").then_some(())
     })
     .await;
+    (line, replica)
+}
+
+/// A replica that lacks the last 500 messages becomes the master.
+#[tokio::test]
+async fn a_replica_that_lags_and_is_promoted_is_told() {
+    let bed = Bed::new(Redis::start(&[]).await, 2).await;
+    let (replica_line, replica) = replica_of(&bed.redis).await;
     let publisher = bed.publisher("a", 1000);
     sleep(Duration::from_millis(500)).await;
     replica_line.set(Fault::SwallowAnswers);
@@ -310,6 +317,80 @@ async fn a_replica_that_lags_and_is_promoted_is_told() {
     assert!(gaps.contains(&"rewound".to_owned()), "{gaps:?}");
     let got = bed.watchers[0].check(&bed.record);
     assert!(got < bed.record.len() + 600, "{got} of {}", bed.record.len());
+}
+
+/// A node that waits for a replica's word, and the lines to the master and between the two.
+struct Replicated {
+    world: World,
+    line: Proxy,
+    replica_line: Proxy,
+    master: Redis,
+    replica: Redis,
+}
+
+impl Replicated {
+    async fn new() -> Self {
+        let master = Redis::start(&[]).await;
+        let (replica_line, replica) = replica_of(&master).await;
+        let line = Proxy::before(master.port()).await;
+        let settings = SETTINGS.replace("[broker]", "[broker]\nwait_replicas = 1");
+        let broker = format!("redis://{}", line.address());
+        let world = World::new().settings(&settings).broker(&broker).start().await;
+        Self { world, line, replica_line, master, replica }
+    }
+}
+
+/// What was confirmed is on the replica, so that a failover to it loses nothing of it.
+#[tokio::test]
+async fn what_a_replica_confirmed_outlives_the_master() {
+    let Replicated { world, line, replica_line, mut master, replica } = Replicated::new().await;
+    let record = Arc::<Record>::default();
+    let node = world.node(0);
+    let publisher = Publisher::start(node.http(), &[TOPIC], "a", 1000, vec![record.clone()]);
+    eventually("300 messages", || async { (record.len() >= 300).then_some(()) }).await;
+    // From now on the master gets what the replica doesn't.
+    replica_line.set(Fault::SwallowAnswers);
+    sleep(Duration::from_millis(300)).await;
+    master.kill();
+    publisher.stop().await;
+    assert_eq!(replica.command(&["REPLICAOF", "NO", "ONE"]).await, "OK");
+    line.lead_to(replica.port());
+    line.cut_once().await;
+    node.wait_until_ready().await;
+    let path = "/topics/feed.1?after=0&limit=1000";
+    let answer = node.client().await.request("GET", path, &[], b"").await.json();
+    let messages = answer["messages"].as_array().unwrap();
+    let held: HashMap<_, _> =
+        messages.iter().map(|message| (message["message_id"].clone(), &message["text"])).collect();
+    for (id, text) in record.texts() {
+        assert_eq!(held.get(&json!(id.to_string())), Some(&&json!(text)), "confirmed and lost");
+    }
+}
+
+/// Without the replica's word nobody knows; a retry with the same key settles it.
+#[tokio::test]
+async fn what_no_replica_confirmed_is_unknown() {
+    let Replicated { world, line, replica, .. } = &Replicated::new().await;
+    let publish = async |key: &str| {
+        let headers = [("content-type", "text/plain"), ("idempotency-key", key)];
+        let mut client = world.node(0).client().await;
+        client.request("POST", "/topics/feed.1", &headers, key.as_bytes()).await
+    };
+    assert_eq!(publish("first").await.status, 200);
+    replica.signal("STOP");
+    let unknown = publish("second").await;
+    assert_eq!(unknown.status, 504, "{}", unknown.text());
+    assert!(unknown.text().contains("wait_replicas"), "{}", unknown.text());
+    // It is published all the same, and to say so again is still for the replica, whichever
+    // connection it was written by.
+    line.cut_once().await;
+    world.node(0).becomes_unready().await;
+    world.node(0).wait_until_ready().await;
+    assert_eq!(publish("second").await.status, 504);
+    replica.signal("CONT");
+    let settled = publish("second").await;
+    assert_eq!(settled.status, 200, "{}", settled.text());
+    assert!(settled.json()["id"].as_str().unwrap().ends_with("-2"), "{}", settled.text());
 }
 
 /// `CLIENT KILL` for the connection that carries messages, again and again.

@@ -144,6 +144,7 @@ impl Node {
             linger: Duration::from_secs(settings.broker.linger_seconds.into()),
             check_every: Duration::from_secs(settings.broker.check_seconds.into()),
             history_bytes: settings.broker.history_bytes,
+            wait_replicas: settings.broker.wait_replicas,
             started: clock.started(),
         };
         Ok(Broker::Redis(RedisBroker::start(redis, mailboxes.iter().cloned())?))

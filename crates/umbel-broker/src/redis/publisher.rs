@@ -42,6 +42,10 @@ const BATCH: usize = 512;
 const RETRY_FOR: Duration = Duration::from_secs(1);
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
+/// How long replicas have to confirm what was published. Nothing else is done meanwhile over the
+/// connection, and the probe must come back within 3 s.
+const REPLICAS_WAIT: Duration = Duration::from_secs(1);
+
 /// How a reused key is refused.
 const KEY_USED: &str = "UMBELKEY";
 
@@ -60,8 +64,17 @@ pub(super) struct PublishQueue {
     jobs: mpsc::UnboundedReceiver<Job>,
     /// Messages with keys, of which nobody knows whether they were published.
     unsettled: Vec<Job>,
+    /// How many replicas must have a message that is kept before its publisher is told that it is.
+    wait_replicas: u32,
     refusals: Seldom,
     metrics: Arc<BrokerMetrics>,
+}
+
+/// What became of a batch.
+struct Exchanged {
+    answers: Vec<Value>,
+    /// Why it isn't known whether enough replicas have it.
+    unconfirmed: Option<String>,
 }
 
 /// A message on its way, whose outcome is still to come.
@@ -91,11 +104,15 @@ enum Form {
 }
 
 #[allow(clippy::disallowed_methods, reason = "the semaphore bounds it, in bytes")]
-pub(super) fn new(prefix: String, metrics: Arc<BrokerMetrics>) -> (Publisher, PublishQueue) {
-    let (sender, receiver) = mpsc::unbounded_channel();
+pub(super) fn new(
+    prefix: String,
+    wait_replicas: u32,
+    metrics: Arc<BrokerMetrics>,
+) -> (Publisher, PublishQueue) {
+    let (sender, jobs) = mpsc::unbounded_channel();
     let room = Arc::new(Semaphore::new(QUEUE_BYTES));
-    let refusals = Seldom::default();
-    let queue = PublishQueue { jobs: receiver, unsettled: Vec::new(), refusals, metrics };
+    let (unsettled, refusals) = (Vec::new(), Seldom::default());
+    let queue = PublishQueue { jobs, unsettled, wait_replicas, refusals, metrics };
     (Publisher { prefix, jobs: sender, room }, queue)
 }
 
@@ -240,13 +257,17 @@ impl Unsettled<'_> {
         library.refresh(commands).await?;
         let mut is_new_library = false;
         while !self.jobs.is_empty() {
-            let answers = self.exchange(commands, library).await?;
+            let Exchanged { answers, unconfirmed } = self.exchange(commands, library).await?;
             let mut again = Vec::new();
             let mut needs_library = false;
             for (mut job, answer) in self.jobs.drain(..).zip(answers) {
                 let fault = match outcome_of(answer) {
                     Ok(published) => {
-                        self.queue.metrics.settle(job, Ok(published));
+                        let missed = unconfirmed.as_ref().filter(|_| published.id.is_some());
+                        let unknown = |text: &String| PublishError::OutcomeUnknown(text.clone());
+                        self.queue
+                            .metrics
+                            .settle(job, missed.map_or(Ok(published), |text| Err(unknown(text))));
                         continue;
                     }
                     Err(fault) => fault,
@@ -279,7 +300,7 @@ impl Unsettled<'_> {
         &mut self,
         commands: &mut MultiplexedConnection,
         library: &Library,
-    ) -> Result<Vec<Value>, Fault> {
+    ) -> Result<Exchanged, Fault> {
         let mut pipeline = Pipeline::with_capacity(self.jobs.len());
         pipeline.ignore_errors();
         let mut sent = Vec::with_capacity(self.jobs.len());
@@ -295,17 +316,33 @@ impl Unsettled<'_> {
         }
         self.jobs = sent;
         if self.jobs.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Exchanged { answers: Vec::new(), unconfirmed: None });
         }
-        let answers = pipeline.query_async(commands).await.map_err(Fault::from)?;
+        let replicas = self.queue.wait_replicas;
+        let waits = replicas > 0 && self.jobs.iter().any(Job::is_kept);
+        if waits {
+            // It covers what was written before, over this connection or another: the probe writes
+            // over it before anything is published.
+            pipeline.cmd("WAIT").arg(replicas).arg(REPLICAS_WAIT.as_secs() * 1000);
+        }
+        let mut answers: Vec<Value> = pipeline.query_async(commands).await.map_err(Fault::from)?;
         self.queue.metrics.publish_batches.add(1);
-        Ok(answers)
+        let confirmed = if waits { answers.pop() } else { None };
+        let unconfirmed = confirmed.and_then(|answer| unconfirmed(&answer, replicas));
+        if let Some(text) = &unconfirmed {
+            self.queue.refusals.log(|| tracing::warn!("Published, but {text}"));
+        }
+        Ok(Exchanged { answers, unconfirmed })
     }
 }
 
 impl Job {
     fn has_key(&self) -> bool {
         matches!(self.form, Form::Placed { once: Some(_), .. })
+    }
+
+    fn is_kept(&self) -> bool {
+        matches!(self.form, Form::Placed { history: Some(_), .. })
     }
 
     fn command(&self, library: &Library) -> Result<Cmd, Fault> {
@@ -370,6 +407,17 @@ fn outcome_of(answer: Value) -> Result<Published, Fault> {
     }
 }
 
+/// Why the answer to `WAIT` isn't that as many replicas as wanted have all that was published.
+fn unconfirmed(answer: &Value, wanted: u32) -> Option<String> {
+    let said = match answer {
+        Value::Int(count) if *count >= i64::from(wanted) => return None,
+        Value::Int(count) => format!("{count} have within {} s", REPLICAS_WAIT.as_secs()),
+        Value::ServerError(error) => Fault::said(error).to_string(),
+        other => format!("Redis answered {other:?} to WAIT"),
+    };
+    Some(format!("broker.wait_replicas: {wanted} replicas were to confirm it: {said}"))
+}
+
 fn refusal(fault: &Fault) -> PublishError {
     let text = fault.to_string();
     match fault.kind {
@@ -388,6 +436,14 @@ fn ended() -> PublishError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn enough_replicas_confirm_or_it_is_said_how_many() {
+        assert_eq!(unconfirmed(&Value::Int(2), 2), None);
+        assert_eq!(unconfirmed(&Value::Int(3), 2), None);
+        assert!(unconfirmed(&Value::Int(1), 2).unwrap().contains("1 have within 1 s"));
+        assert!(unconfirmed(&Value::Nil, 1).is_some());
+    }
 
     #[test]
     fn answers_are_receivers_and_ids() {

@@ -26,6 +26,8 @@ pub struct RedisSettings {
     pub check_every: Duration,
     /// How much history stays at hand, in bytes.
     pub history_bytes: usize,
+    /// How many replicas must have a message with history before it counts as published; 0: none.
+    pub wait_replicas: u32,
     /// From when the node's own clock counts: what [`umbel_protocol::Delivery::received`] is
     /// measured from.
     pub started: Instant,

@@ -53,6 +53,8 @@ pub struct BrokerSettings {
     pub check_seconds: u32,
     /// What history may take in the node's memory, in bytes.
     pub history_bytes: usize,
+    /// How many replicas must have a message with history before its publisher is told so.
+    pub wait_replicas: u32,
     /// Whether the node counts as ready also while the broker can't be used.
     pub ready_without: bool,
 }
@@ -167,6 +169,16 @@ pub(super) const SETTINGS: &[Setting] = &[
         },
     },
     Setting {
+        path: "broker.wait_replicas",
+        default: "0",
+        meaning: "how many replicas must have a message with history before its publisher is told so: with fewer after 1 s it is told that the outcome is unknown; 0: none",
+        apply: |settings, value| {
+            let replicas = value.count(&(0..=100))?;
+            settings.broker.wait_replicas = u32::try_from(replicas).expect("the range fits");
+            Ok(())
+        },
+    },
+    Setting {
         path: "broker.ready_without",
         default: "false",
         meaning: "whether /readyz says ready while Redis can't be used: sessions stay either way, but are told nothing new",
@@ -250,6 +262,7 @@ impl Default for Settings {
                 linger_seconds: 2,
                 check_seconds: 10,
                 history_bytes: 64 << 20,
+                wait_replicas: 0,
                 ready_without: false,
             },
             node: NodeSettings { workers: 0, heartbeat_seconds: 25 },
