@@ -3,6 +3,7 @@
 CARGO ?= cargo
 FUZZ_SECONDS ?= 600
 FAULT_RUNS ?= 20
+FAULT_TESTS = --test history_faults --test history_refusals --test history_doubt
 FUZZ_TARGETS = session_input json_commands publish_body places_and_keys cursor topics routes config envelope
 
 .PHONY: help run test test-long faults tools lint bench bench-quick bench-redis fuzz reference
@@ -23,9 +24,9 @@ test-long: tools ## The tests that take longer: large audiences, memory over rou
 	$(MAKE) fuzz
 
 faults: tools ## The tests in which Redis fails, FAULT_RUNS times over; says how many failed
-	@$(CARGO) test --locked --release -p umbel-e2e --test history_faults --test history_refusals --no-run
+	@$(CARGO) test --locked --release -p umbel-e2e $(FAULT_TESTS) --no-run
 	@failed=0; for run in $$(seq $(FAULT_RUNS)); do \
-		$(CARGO) test --quiet --locked --release -p umbel-e2e --test history_faults --test history_refusals \
+		$(CARGO) test --quiet --locked --release -p umbel-e2e $(FAULT_TESTS) \
 			>target/faults.log 2>&1 || { failed=$$((failed + 1)); mv target/faults.log target/faults-$$run.log; }; \
 	done; rm -f target/faults.log; echo "$$failed of $(FAULT_RUNS) runs failed"; test $$failed -eq 0
 
@@ -43,7 +44,8 @@ tools: ## Install the programs that tests need, where they are missing
 		apt-get update -qq && apt-get install -qq -y --no-install-recommends $$missing; \
 	fi
 
-# A tool that the toolchain lacks is said and not fatal.
+# A tool that the toolchain lacks is said and not fatal. Fuzz targets are checked without being linked,
+# so that neither libFuzzer nor a C++ compiler is needed.
 lint: ## Formatting, lints, dependencies
 	@if $(CARGO) fmt --version >/dev/null 2>&1; then \
 		echo "$(CARGO) fmt --check" && $(CARGO) fmt --all --check; \
@@ -51,6 +53,8 @@ lint: ## Formatting, lints, dependencies
 	@if $(CARGO) clippy --version >/dev/null 2>&1; then \
 		echo "$(CARGO) clippy" && $(CARGO) clippy --workspace --all-targets --locked -- -D warnings; \
 	else echo "clippy is missing: lints are not checked"; fi
+	@echo "$(CARGO) check of the fuzz targets" && CUSTOM_LIBFUZZER_PATH=/nowhere/libfuzzer.a \
+		$(CARGO) check --quiet --locked --manifest-path crates/fuzz/Cargo.toml --target-dir target
 	@if $(CARGO) deny --version >/dev/null 2>&1; then \
 		echo "$(CARGO) deny check" && $(CARGO) deny --offline check bans licenses sources; \
 	else echo "cargo-deny is missing: dependencies are not checked"; fi

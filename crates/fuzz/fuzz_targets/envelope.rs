@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use umbel_protocol::{Dialect, Timestamp, Topic, envelope};
+use umbel_protocol::{Dialect, Style, Timestamp, Topic, envelope};
 
 fuzz_target!(|data: &[u8]| {
     let topic = Topic::new("a").expect("a good name");
@@ -12,7 +12,7 @@ fuzz_target!(|data: &[u8]| {
         let again = envelope::decode(&topic, envelope::encode(&message).into(), Timestamp(2));
         assert_eq!(again.as_ref(), Ok(&message));
         for dialect in Dialect::ALL {
-            dialect.write_message(&mut Vec::new(), &message, None);
+            dialect.write_message(&mut Vec::new(), &message, Style::default());
         }
     }
 });

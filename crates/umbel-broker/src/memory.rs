@@ -185,7 +185,8 @@ impl MemoryBroker {
 
     /// Looks through one of the shards for what is too old.
     pub(crate) fn tend(&self) {
-        self.next_shard().tend(crate::clock::wall(), tokio::time::Instant::now());
+        let now = tokio::time::Instant::now();
+        self.next_shard().tend(crate::clock::wall(), now, &self.origin);
     }
 
     fn mailbox(&self, worker: WorkerId) -> &Mailbox {

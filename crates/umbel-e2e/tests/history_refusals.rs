@@ -107,7 +107,7 @@ async fn broken_envelopes_are_counted_and_nobody_is_given_them() {
         [&magic[..], &epoch, &field(2, b"two"), b"\0x"].concat(),
         [&magic[..], &epoch, &field(2, &[b'9'; 200]), b"\0x"].concat(),
         [&magic[..], &epoch, b"\0x"].concat(),
-        [&magic[..], &epoch, &field(2, b"2"), &field(5, b"j"), b"\0{"].concat(),
+        [&magic[..], &epoch, &field(2, b"2"), &field(5, b"x"), b"\0{"].concat(),
         [&magic[..], &vec![b'x'; 200_000]].concat(),
     ];
     assert_eq!(broken.len(), 9);
@@ -566,6 +566,11 @@ async fn a_function_that_is_called_wrongly_says_what_is_wrong_and_publishes_noth
         (&["1", "umbel:feed.1", "x", "messages"], "ERR the option messages has no value"),
         (&["1", "umbel:feed.1", "x", "messages", "many"], "ERR messages, seconds and keep must"),
         (&["1", "umbel:feed.1", "x", "seconds", "0"], "ERR messages, seconds and keep must"),
+        (&["1", "umbel:feed.1", "x", "seconds", "nan"], "ERR messages, seconds and keep must"),
+        (&["1", "umbel:feed.1", "x", "keep", "60.5"], "ERR messages, seconds and keep must"),
+        (&["1", "umbel:feed.1", "x", "keep", "1e18"], "ERR messages, seconds and keep must"),
+        (&["1", "umbel:feed.1", "x", "messages", "inf"], "ERR messages, seconds and keep must"),
+        (&["1", "umbel:feed.1", "x", "origin", "me"], "ERR origin must be 16 hexadecimal digits"),
         (&["1", "umbel:feed.1", "x", "event", "umbel.gap"], "ERR event must be"),
         (&["1", "umbel:feed.1", "x", "event", "a\nb"], "ERR event must be"),
         (&["1", "umbel:feed.1", "x", "kind", "xml"], "ERR kind must be text, json or binary"),
@@ -575,7 +580,24 @@ async fn a_function_that_is_called_wrongly_says_what_is_wrong_and_publishes_noth
         let answer = client.command(&command).await;
         assert!(answer.starts_with(said), "{arguments:?}: {answer}");
     }
+    let not_utf8 = [&b"\xff"[..], b"\xc0\x80", b"\xed\xa0\x80", b"a\xe2\x82", b"\xf4\x90\x80\x80"];
+    for bytes in not_utf8 {
+        let call = [&b"FCALL"[..], b"umbel_publish", b"1", b"umbel:feed.1"];
+        for (options, said) in [
+            ([bytes, b"kind", b"text"], "ERR the payload is not UTF-8"),
+            ([bytes, b"kind", b"json"], "ERR the payload is not UTF-8"),
+            ([b"x", b"event", bytes], "ERR event must be"),
+        ] {
+            let answer = client.command_bytes(&[&call[..], &options].concat()).await;
+            assert!(answer.starts_with(said), "{bytes:?}: {answer}");
+        }
+    }
     assert_eq!(client.command(&["EXISTS", "umbel:feed.1"]).await, "0");
+    let text = "\u{e4}\u{20ac}\u{d7ff}\u{e000}\u{ffff}\u{10000}\u{10ffff}";
+    let command = ["FCALL", "umbel_publish", "1", "umbel:feed.1", text, "kind", "text"];
+    client.command(&[&command[..], &["event", text]].concat()).await;
+    let event = stream.event().await;
+    assert_eq!((event.name.as_str(), event.data.as_str()), (text, text));
     published(bed.node(), "feed.1", "only this").await;
     assert_eq!(stream.data().await, "only this");
 }

@@ -118,7 +118,7 @@ async fn a_plain_session_may_rather_be_closed_than_miss_a_message() {
     let mut fast = node.subscribe("drop").await;
     let mut strict = node.subscribe_without_reading("drop?gap=close").await;
     publish_until(node, "drop", "umbel_slow_consumers_total{policy=\"drop\"}", &mut fast).await;
-    assert_eq!(strict.closed_with(4410).await, "messages were dropped");
+    assert_eq!(strict.closed_with(4410).await, "messages were lost");
 }
 
 #[tokio::test]

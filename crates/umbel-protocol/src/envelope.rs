@@ -48,7 +48,6 @@ enum Fault {
     LongLength { tag: u8 },
     BadField { name: &'static str },
     HalfAnId,
-    Payload(String),
 }
 
 /// Writes `message` with its header. The topic isn't in it: it is the channel's name.
@@ -62,13 +61,16 @@ pub fn encode(message: &Message) -> Vec<u8> {
     }
     field(&mut out, TIME, format_args!("{}", message.published.0));
     write_fields(&mut out, message);
+    if let Some(origin) = message.origin {
+        field(&mut out, ORIGIN, format_args!("{origin}"));
+    }
     out.push(PAYLOAD);
     out.extend_from_slice(payload);
     out
 }
 
-/// What the publisher says of a message, as fields: all but its id and its time, which a broker
-/// with history adds.
+/// What the publisher says of what a message is, as fields: its event and its kind. Id, time and
+/// origin are for the broker to add.
 pub fn fields(message: &Message) -> Vec<u8> {
     let mut out = Vec::with_capacity(48);
     write_fields(&mut out, message);
@@ -80,13 +82,11 @@ fn write_fields(out: &mut Vec<u8>, message: &Message) {
         field(out, EVENT, format_args!("{}", event.as_str()));
     }
     field(out, KIND, format_args!("{}", kind_letter(message.payload.kind())));
-    if let Some(origin) = message.origin {
-        field(out, ORIGIN, format_args!("{origin}"));
-    }
 }
 
 /// Reads what a channel carried: an envelope, or any bytes as a payload whose kind is found by
-/// looking. `now` is the time of publishing of messages that don't say it.
+/// looking, as it is if the kind that is named doesn't hold. `now` is the time of publishing of
+/// messages that don't say it.
 ///
 /// Bytes that begin like an envelope and aren't one are an error.
 pub fn decode(topic: &Topic, mut bytes: Bytes, now: Timestamp) -> Result<Message, EnvelopeError> {
@@ -122,11 +122,9 @@ pub fn decode(topic: &Topic, mut bytes: Bytes, now: Timestamp) -> Result<Message
         (None, None) => None,
         _ => return Err(EnvelopeError(Fault::HalfAnId)),
     };
-    message.payload = match kind {
-        Some(kind) => Payload::new(kind, bytes)
-            .map_err(|error| EnvelopeError(Fault::Payload(error.to_string())))?,
-        None => Payload::sniffed(bytes),
-    };
+    // A kind that doesn't hold is no reason to lose a message that has its place.
+    let named = kind.and_then(|kind| Payload::new(kind, bytes.clone()).ok());
+    message.payload = named.unwrap_or_else(|| Payload::sniffed(bytes));
     Ok(message)
 }
 
@@ -217,7 +215,6 @@ impl fmt::Display for EnvelopeError {
             }
             Fault::BadField { name } => write!(f, "envelope has a malformed {name}"),
             Fault::HalfAnId => f.write_str("envelope has only one of epoch and offset"),
-            Fault::Payload(error) => write!(f, "payload isn't of the kind that is named: {error}"),
         }
     }
 }
@@ -252,7 +249,7 @@ mod tests {
             encode(&message),
             b"\xffU\x01\x01\x100000000000000001\x02\x012\x03\x0212\x04\x01e\x05\x01t\x06\x1000000000000000ab\0hi"
         );
-        assert_eq!(fields(&message), b"\x04\x01e\x05\x01t\x06\x1000000000000000ab");
+        assert_eq!(fields(&message), b"\x04\x01e\x05\x01t");
     }
 
     #[test]
@@ -296,8 +293,17 @@ mod tests {
         ] {
             assert_eq!(decoded(bytes).unwrap_err(), reason, "{bytes:?}");
         }
-        assert!(decoded(b"\xffU\x01\x05\x01j\0{").unwrap_err().contains("kind that is named"));
-        assert!(decoded(b"\xffU\x01\x05\x01t\0\xff").unwrap_err().contains("kind that is named"));
+    }
+
+    #[test]
+    fn a_kind_that_does_not_hold_is_found_by_looking() {
+        for (bytes, kind) in [
+            (&b"\xffU\x01\x05\x01j\0{"[..], PayloadKind::Text),
+            (b"\xffU\x01\x05\x01t\0\xff", PayloadKind::Binary),
+            (b"\xffU\x01\x05\x01j\0\xff", PayloadKind::Binary),
+        ] {
+            assert_eq!(decoded(bytes).unwrap().payload.kind(), kind, "{bytes:?}");
+        }
     }
 
     fn payloads() -> impl Strategy<Value = Payload> {

@@ -13,7 +13,7 @@ mod stream;
 mod task;
 mod wire;
 
-pub(crate) use catch_up::{CatchUp, CatchUps};
+pub(crate) use catch_up::{CatchUp, CatchUps, Fetch};
 pub(crate) use close::CloseReason;
 pub(crate) use hold::{Beginning, From, Granted, Hold};
 pub(crate) use join::{Join, Next};

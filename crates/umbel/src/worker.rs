@@ -21,7 +21,7 @@ pub(crate) use metrics::{WorkerMetrics, families};
 pub(crate) use pull::Pulled;
 pub(crate) use run::{Seed, run};
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -63,6 +63,8 @@ pub(crate) struct Worker {
     segments: RefCell<Segments>,
     /// Sessions that catch up and wait for this worker to get on.
     waiting: RefCell<Vec<SessionRef>>,
+    /// How often the broker was asked for a session that catches up.
+    fetches: Cell<u64>,
     pub(crate) door: Door,
     pub(crate) routes: Routes,
     /// Of which pages scripts may read answers.
@@ -108,6 +110,7 @@ impl Worker {
             loose: RefCell::default(),
             segments: RefCell::default(),
             waiting: RefCell::default(),
+            fetches: Cell::default(),
             door: Door::new(seed.settings.topics.clone()),
             routes: seed.settings.routes.clone(),
             origins: seed.settings.listen.origins.clone(),

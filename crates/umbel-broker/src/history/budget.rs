@@ -14,11 +14,19 @@ const MESSAGE_BYTES: usize = size_of::<Delivery>() + 48;
 pub(crate) struct Budget {
     used: Arc<AtomicUsize>,
     limit: usize,
-    /// Every message that was added and may still be there.
-    added: VecDeque<Added>,
+    /// Every message that was added and may still be there, in portions, so that what is gone can be
+    /// forgotten a little at a time.
+    added: VecDeque<VecDeque<Added>>,
+    /// How many they are.
+    count: usize,
+    /// The portion to look through next.
+    next: usize,
     /// How many messages are kept.
     kept: usize,
 }
+
+/// How many messages make a portion: looking through one takes some tenths of a millisecond.
+const PORTION: usize = 4096;
 
 /// A message that was added.
 #[derive(Debug)]
@@ -31,7 +39,7 @@ struct Added {
 impl Budget {
     /// An owner's part of `used`, which all of them keep below `limit` bytes.
     pub(crate) fn new(used: Arc<AtomicUsize>, limit: usize) -> Self {
-        Self { used, limit, added: VecDeque::new(), kept: 0 }
+        Self { used, limit, added: VecDeque::new(), count: 0, next: 0, kept: 0 }
     }
 
     /// How many bytes all may take.
@@ -55,7 +63,12 @@ impl Budget {
         let offset = id.map_or(0, |id| id.offset);
         self.used.fetch_add(Self::weight(delivery), Ordering::Relaxed);
         self.kept += 1;
-        self.added.push_back(Added { topic: topic.clone(), offset, published: *published });
+        self.count += 1;
+        if self.added.back().is_none_or(|portion| portion.len() == PORTION) {
+            self.added.push_back(VecDeque::new());
+        }
+        let portion = self.added.back_mut().expect("there is room in the last portion");
+        portion.push_back(Added { topic: topic.clone(), offset, published: *published });
     }
 
     /// A message isn't kept any more.
@@ -67,9 +80,24 @@ impl Budget {
             delivery.message.id.is_some_and(|id| id.offset == added.offset)
                 && delivery.message.topic == added.topic
         };
-        if self.added.front().is_some_and(is_it) {
-            self.added.pop_front();
+        if self.first().is_some_and(is_it) {
+            self.pop_first();
         }
+    }
+
+    fn first(&self) -> Option<&Added> {
+        self.added.front()?.front()
+    }
+
+    fn pop_first(&mut self) -> Option<Added> {
+        let portion = self.added.front_mut()?;
+        let first = portion.pop_front();
+        self.count -= usize::from(first.is_some());
+        if portion.is_empty() && self.added.len() > 1 {
+            self.added.pop_front();
+            self.next = self.next.saturating_sub(1);
+        }
+        first
     }
 
     /// Counts bytes that are no message's.
@@ -88,22 +116,33 @@ impl Budget {
 
     /// The message to give up next: the one that was added first and may still be there.
     pub(crate) fn oldest(&mut self) -> Option<(Topic, u64)> {
-        self.added.pop_front().map(|added| (added.topic, added.offset))
+        self.pop_first().map(|added| (added.topic, added.offset))
     }
 
     /// When that was published.
     pub(crate) fn oldest_time(&self) -> Option<Timestamp> {
-        self.added.front().map(|added| added.published)
+        self.first().map(|added| added.published)
     }
 
     /// Whether most of what is remembered is gone; then [`Budget::retain`] pays for itself.
     pub(crate) fn is_stale(&self) -> bool {
-        self.added.len() > 1024 + 2 * self.kept
+        self.count > 1024 + 2 * self.kept
     }
 
-    /// Forgets what isn't there any more.
+    /// Forgets what isn't there any more, of one portion.
     pub(crate) fn retain(&mut self, is_there: impl Fn(&Topic, u64) -> bool) {
-        self.added.retain(|added| is_there(&added.topic, added.offset));
-        self.added.shrink_to(2 * self.added.len());
+        let at = if self.next < self.added.len() { self.next } else { 0 };
+        let Some(portion) = self.added.get_mut(at) else {
+            return;
+        };
+        self.count -= portion.len();
+        portion.retain(|added| is_there(&added.topic, added.offset));
+        portion.shrink_to(2 * portion.len());
+        self.count += portion.len();
+        self.next = at + 1;
+        if portion.is_empty() && self.added.len() > 1 {
+            self.added.remove(at);
+            self.next = at;
+        }
     }
 }

@@ -11,15 +11,18 @@ pub(crate) struct Page {
     /// The life of the topic that they belong to.
     pub(crate) life: u64,
     start: Position,
+    /// No message is missing up to this offset either, even if none is there.
+    end: u64,
     messages: Vec<Delivery>,
     bytes: usize,
 }
 
 impl Page {
-    /// What the server has behind `start`.
-    pub(crate) fn new(life: u64, start: Position, messages: Vec<Delivery>) -> Self {
-        let bytes = messages.iter().map(Budget::weight).sum();
-        Self { life, start, messages, bytes }
+    /// What the server has behind `start` and up to `end`.
+    pub(crate) fn new(life: u64, start: Position, end: u64, messages: Vec<Delivery>) -> Self {
+        let weight: usize = messages.iter().map(Budget::weight).sum();
+        let bytes = size_of::<Self>() + weight;
+        Self { life, start, end, messages, bytes }
     }
 
     /// What it takes in memory.
@@ -35,9 +38,18 @@ impl Page {
 
     /// What comes behind a place, if the page reaches back to it.
     pub(crate) fn behind(&self, position: Position) -> Option<&[Delivery]> {
-        let covers = position == self.start || position.0.is_some_and(|id| self.has(id));
         let messages = &self.messages[self.index_behind(position.offset())..];
-        (covers && !messages.is_empty()).then_some(messages)
+        (self.covers(position) && !messages.is_empty()).then_some(messages)
+    }
+
+    /// Where no more messages come behind a place, if the page knows that.
+    pub(crate) fn end_behind(&self, position: Position) -> Option<u64> {
+        let is_last = self.index_behind(position.offset()) == self.messages.len();
+        (self.covers(position) && is_last && self.end > position.offset()).then_some(self.end)
+    }
+
+    fn covers(&self, position: Position) -> bool {
+        position == self.start || position.0.is_some_and(|id| self.has(id))
     }
 
     fn index_behind(&self, offset: u64) -> usize {

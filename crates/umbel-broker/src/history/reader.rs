@@ -152,10 +152,14 @@ impl Reader {
             _ => return Read::Joined(stand),
         }
         let until = until.offset();
+        let of_this_life = || pages.iter().filter(|page| page.life == stand.life);
         let messages = ring.between(position.offset(), until, bytes).or_else(|| {
-            let mut pages = pages.iter().filter(|page| page.life == stand.life);
-            let behind = pages.find_map(|page| page.behind(position))?;
-            Some(taken(behind, until, bytes))
+            if let Some(behind) = of_this_life().find_map(|page| page.behind(position)) {
+                return Some(taken(behind, until, bytes));
+            }
+            // What stands there are no messages: the ring may begin behind them.
+            let end = of_this_life().find_map(|page| page.end_behind(position))?;
+            ring.between(end, until, bytes)
         });
         match messages {
             Some(messages) if messages.is_empty() => Read::Joined(stand),
@@ -364,7 +368,7 @@ mod tests {
         bed.ring.restart(bed.ring.stand(), &mut bed.budget);
         let at = |offset| Position(Some(MessageId { epoch: EPOCH, offset }));
         let messages = (11..=20).map(|offset| delivery(EPOCH, offset, 1)).collect();
-        let pages = [Arc::new(Page::new(1, at(10), messages))];
+        let pages = [Arc::new(Page::new(1, at(10), 20, messages))];
         let read = |reader: &mut Reader, up_to: u64| {
             let up_to = Some(Stand { life: 1, position: at(up_to) });
             reader.read(&bed.ring, &pages, up_to, usize::MAX, Timestamp(0))

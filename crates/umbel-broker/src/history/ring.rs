@@ -24,8 +24,9 @@ pub(crate) struct Ring {
     is_copy: bool,
     /// The upper half of epochs that begin now.
     server: u32,
-    /// Readers that wait for more.
+    /// Readers that wait for more, and how many there may be before it is looked who gave up.
     waiting: Vec<Arc<Notify>>,
+    waiting_limit: usize,
 }
 
 /// What a ring says about a reader's place.
@@ -43,8 +44,16 @@ pub(crate) enum Located {
 impl Ring {
     /// An empty ring of a topic that stands there, and which is all that there is of its history.
     pub(crate) fn new(history: History, stand: Stand, server: u32) -> Self {
-        let (messages, waiting) = (VecDeque::new(), Vec::new());
-        Self { history, messages, stand, whole: true, is_copy: false, server, waiting }
+        Self {
+            history,
+            messages: VecDeque::new(),
+            stand,
+            whole: true,
+            is_copy: false,
+            server,
+            waiting: Vec::new(),
+            waiting_limit: 0,
+        }
     }
 
     /// An empty ring for a copy of what a server has.
@@ -55,6 +64,11 @@ impl Ring {
     /// Where the topic stands.
     pub(crate) fn stand(&self) -> Stand {
         self.stand
+    }
+
+    /// Whether its first message is the oldest that the topic's history holds.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.whole
     }
 
     pub(crate) fn set_server(&mut self, server: u32) {
@@ -200,7 +214,7 @@ impl Ring {
                 id_at(at).filter(|id: &MessageId| id.offset == offset).map(|id| id.epoch)
             };
             facts.at = behind.checked_sub(1).and_then(|at| epoch(at, id.offset));
-            facts.following = epoch(behind, id.offset + 1);
+            facts.following = epoch(behind, id.offset.saturating_add(1));
             facts.before = (expired..behind)
                 .rev()
                 .filter_map(id_at)
@@ -214,7 +228,7 @@ impl Ring {
     pub(crate) fn between(&self, after: u64, up_to: u64, bytes: usize) -> Option<Vec<Delivery>> {
         let from = self.index_behind(after);
         let lacks = match self.messages.front() {
-            Some(first) => from == 0 && offset_of(first) > after + 1,
+            Some(first) => from == 0 && offset_of(first) > after.saturating_add(1),
             None => self.stand.offset() > after,
         };
         if lacks {
@@ -225,8 +239,11 @@ impl Ring {
 
     /// Has a reader woken at the next message.
     pub(crate) fn wait(&mut self, reader: &Arc<Notify>) {
-        // Those that gave up are held by nobody else.
-        self.waiting.retain(|known| Arc::strong_count(known) > 1);
+        if self.waiting.len() >= self.waiting_limit {
+            // Those that gave up are held by nobody else.
+            self.waiting.retain(|known| Arc::strong_count(known) > 1);
+            self.waiting_limit = 2 * self.waiting.len() + 8;
+        }
         self.waiting.push(reader.clone());
     }
 
@@ -248,7 +265,8 @@ impl Ring {
     }
 
     fn is_expired(&self, delivery: &Delivery, now: Timestamp) -> bool {
-        delivery.message.published.0 + u64::from(self.history.seconds) * 1_000_000 <= now.0
+        let age = now.0.saturating_sub(delivery.message.published.0);
+        age >= u64::from(self.history.seconds) * 1_000_000
     }
 
     fn index_behind(&self, offset: u64) -> usize {

@@ -61,6 +61,11 @@ impl Origin {
         self.server.load(Ordering::Relaxed)
     }
 
+    /// It is forgotten where topics stood.
+    fn begin_another(&self) {
+        self.server.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn next_life(&self) -> u64 {
         self.lives.fetch_add(1, Ordering::Relaxed)
     }
@@ -106,7 +111,9 @@ impl Shard {
         entry.workers.remove(worker);
         entry.used = Some(Instant::now());
         let is_charged = entry.is_charged();
-        let is_over = entry.workers.is_empty() && entry.is_forgettable(Instant::now());
+        // One that had messages is left to `tend`.
+        let had_messages = entry.ring.as_ref().is_some_and(|ring| ring.stand().offset() > 0);
+        let is_over = entry.workers.is_empty() && !had_messages;
         self.recharge(was_charged, is_charged);
         if is_over {
             self.remove(&topic.clone());
@@ -153,7 +160,7 @@ impl Shard {
     }
 
     /// Takes off what is too old and forgets whom nobody will ask for.
-    pub(super) fn tend(&mut self, now: Timestamp, instant: Instant) {
+    pub(super) fn tend(&mut self, now: Timestamp, instant: Instant, origin: &Origin) {
         self.once.forget(instant);
         let Self { topics, budget, .. } = self;
         for ring in topics.values_mut().filter_map(|entry| entry.ring.as_mut()) {
@@ -166,8 +173,13 @@ impl Shard {
             .filter(|(_, entry)| forgettable(entry))
             .map(|(topic, _)| topic.clone())
             .collect();
+        let had_messages =
+            gone.iter().any(|topic| self.ring(topic).is_some_and(|ring| ring.stand().offset() > 0));
         for topic in gone {
             self.remove(&topic);
+        }
+        if had_messages {
+            origin.begin_another();
         }
         self.forget_stale();
     }
@@ -208,7 +220,7 @@ impl Shard {
         for (_, topic) in quiet.drain(..=count) {
             self.remove(&topic);
         }
-        origin.server.fetch_add(1, Ordering::Relaxed);
+        origin.begin_another();
     }
 
     /// Topics that nobody listens to are counted: they are kept for those who may come back.

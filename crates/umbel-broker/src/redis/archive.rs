@@ -38,7 +38,9 @@ pub(super) struct Archive {
     /// What was read for readers that want more than the rings have, in the order in which it came.
     pages: VecDeque<Kept>,
     pages_bytes: usize,
-    asks: VecDeque<Ask>,
+    asks: Asks,
+    /// What all topics hold back until they are repaired, in bytes.
+    held_bytes: usize,
     /// There are asks for the link.
     asked: Arc<Notify>,
     /// How far the server's clock is ahead of the node's, in microseconds.
@@ -46,6 +48,16 @@ pub(super) struct Archive {
     lives: u64,
     /// How many topics lack messages now.
     behind: usize,
+}
+
+/// What is to be asked, each in the order in which it came.
+#[derive(Debug, Default)]
+struct Asks {
+    /// Somebody waits for these.
+    follows: VecDeque<Ask>,
+    readers: VecDeque<Ask>,
+    /// Checks of quiet topics, which nobody waits for.
+    checks: VecDeque<Ask>,
 }
 
 /// What is to be asked of the server.
@@ -78,6 +90,8 @@ pub(super) struct Answered {
     pub(super) parcels: Vec<Parcel>,
     /// Whether nobody knew before where the topic stands.
     pub(super) is_first: bool,
+    /// Whether the server had refused to say it before, so that sessions were let in without.
+    pub(super) was_refused: bool,
     /// Where it stands now, if that is known.
     pub(super) stand: Option<Stand>,
     /// Messages that the node had missed.
@@ -91,6 +105,9 @@ pub(super) struct Answered {
 pub(super) enum Fit {
     /// It was handed on.
     Next,
+    /// It was handed on, and only now it is known where the topic stood before it: sessions that
+    /// were let in without waiting for that may have missed messages.
+    First(Stand),
     /// It was handed on before.
     Duplicate,
     /// It waits for those that are missing before it.
@@ -127,7 +144,8 @@ impl Archive {
             budget: Budget::new(Arc::new(AtomicUsize::new(0)), history_bytes),
             pages: VecDeque::new(),
             pages_bytes: 0,
-            asks: VecDeque::new(),
+            asks: Asks::default(),
+            held_bytes: 0,
             asked: Arc::default(),
             ahead: 0,
             lives: 0,
@@ -152,6 +170,7 @@ impl Archive {
     pub(super) fn forget(&mut self, topic: &Topic) {
         if let Some(mut track) = self.topics.remove(topic) {
             self.behind -= usize::from(track.is_behind());
+            self.held_bytes -= track.held_bytes();
             track.ring.clear(&mut self.budget);
         }
         if self.topics.len() < self.topics.capacity() / 8 {
@@ -171,9 +190,14 @@ impl Archive {
             return Fit::Duplicate;
         };
         let mut hands = Hands { topic, lives: &mut self.lives, budget: &mut self.budget, parcels };
-        let was_behind = track.is_behind();
-        let (fit, asks) = track.received(delivery, &mut hands);
+        let (was_behind, held_bytes) = (track.is_behind(), track.held_bytes());
+        let (fit, mut asks) = track.received(delivery, &mut hands);
         self.behind += usize::from(track.is_behind() && !was_behind);
+        self.held_bytes = self.held_bytes + track.held_bytes() - held_bytes;
+        if self.held_bytes > self.budget.limit() && track.is_behind() {
+            self.held_bytes -= track.held_bytes();
+            asks |= track.drop_held();
+        }
         if asks {
             self.ask(Ask::Follow(topic.clone()));
         }
@@ -185,43 +209,44 @@ impl Archive {
     /// what was.
     pub(super) fn confirmed(&mut self, topic: &Topic) {
         if let Some(track) = self.topics.get_mut(topic)
-            && track.wants_follow()
+            && track.confirmed()
         {
             self.ask(Ask::Follow(topic.clone()));
         }
     }
 
-    /// Has those topics looked at of which nothing was heard since the last call, and forgets old
-    /// pages.
+    /// Has those topics looked at of which nothing was heard since the last call.
     pub(super) fn check_quiet(&mut self) {
-        while self.pages.front().is_some_and(|kept| kept.came.elapsed() > PAGE_LIFE) {
-            self.forget_page();
-        }
-        let mut quiet = Vec::new();
         for (topic, track) in &mut self.topics {
             if track.is_quiet() && track.wants_follow() {
-                quiet.push(Ask::Follow(topic.clone()));
+                self.asks.checks.push_back(Ask::Follow(topic.clone()));
             }
         }
-        if !quiet.is_empty() {
-            self.asks.extend(quiet);
+        if !self.asks.checks.is_empty() {
             self.asked.notify_one();
         }
     }
 
-    /// The next asks, in the order in which they came, at most `most`, and `large` of readers'.
-    pub(super) fn take_asks(&mut self, most: usize, mut large: usize) -> Vec<Asked> {
+    /// Forgets pages that came long ago.
+    pub(super) fn forget_old_pages(&mut self) {
+        while self.pages.front().is_some_and(|kept| kept.came.elapsed() > PAGE_LIFE) {
+            self.forget_page();
+        }
+    }
+
+    /// The next asks, at most `most`, and `large` of readers'.
+    pub(super) fn take_asks(&mut self, most: usize, large: usize) -> Vec<Asked> {
         let mut taken = Vec::new();
         while taken.len() < most
-            && large > 0
-            && let Some(ask) = self.asks.pop_front()
+            && let Some(ask) = self.asks.next(taken.len() < large)
         {
-            large -= usize::from(!matches!(ask, Ask::Follow(_)));
             let Some(track) = self.topics.get_mut(ask.topic()) else {
                 continue;
             };
             let after = match &ask {
                 Ask::Follow(_) => track.begin_follow(),
+                // It found what it wants on another's page, or is gone.
+                Ask::Page(_, after) if !track.is_wanted(*after) => continue,
                 Ask::Whole(_) => After::Position(Position::START),
                 Ask::Page(_, after) => *after,
             };
@@ -235,7 +260,8 @@ impl Archive {
     /// The link is gone, and with it all that was under way. Every topic is asked for again when its
     /// subscription is confirmed.
     pub(super) fn lost(&mut self) {
-        self.asks.clear();
+        self.asks = Asks::default();
+        self.held_bytes = 0;
         for track in self.topics.values_mut() {
             track.lost();
         }
@@ -262,11 +288,13 @@ impl Archive {
                     parcels,
                 };
                 let place = matches!(asked.after, After::Position(_)).then_some(asked.stand);
-                let was_behind = track.is_behind();
+                let (was_behind, held_bytes) = (track.is_behind(), track.held_bytes());
                 let followed = track.followed(place, asked.asks, answer, messages, &mut hands);
                 self.behind += usize::from(track.is_behind());
                 self.behind -= usize::from(was_behind);
+                self.held_bytes = self.held_bytes + track.held_bytes() - held_bytes;
                 answered.is_first = followed.is_first;
+                answered.was_refused = followed.was_refused;
                 answered.repaired = followed.repaired;
                 answered.stand = track.known_stand();
                 if followed.asks_again {
@@ -298,6 +326,7 @@ impl Archive {
                 let mut hands =
                     Hands { topic, lives: &mut self.lives, budget: &mut self.budget, parcels };
                 self.behind -= usize::from(track.is_behind());
+                self.held_bytes -= track.held_bytes();
                 track.give_up(error, &mut hands);
                 answered.is_first = !track.is_known();
                 answered.stand = track.known_stand();
@@ -356,7 +385,10 @@ impl Archive {
     }
 
     fn ask(&mut self, ask: Ask) {
-        self.asks.push_back(ask);
+        match ask {
+            Ask::Follow(_) => self.asks.follows.push_back(ask),
+            Ask::Whole(_) | Ask::Page(..) => self.asks.readers.push_back(ask),
+        }
         self.asked.notify_one();
     }
 
@@ -403,6 +435,14 @@ impl Archive {
             };
             self.budget.retain(has);
         }
+    }
+}
+
+impl Asks {
+    /// The one that comes next; readers' first, as long as there is room for what they get.
+    fn next(&mut self, has_room: bool) -> Option<Ask> {
+        let reader = if has_room { self.readers.pop_front() } else { None };
+        reader.or_else(|| self.follows.pop_front()).or_else(|| self.checks.pop_front())
     }
 }
 

@@ -101,8 +101,12 @@ impl Intake {
         let times = Times { received: self.micros(), now: crate::clock::wall() };
         let mut table = interest.lock();
         let mut archive = interest.archive();
+        // What came before a trouble is handed on: the archive counts on it.
+        let mut trouble = Ok(());
         for value in std::mem::take(&mut self.values) {
-            self.handle(value, &mut table, &mut archive, times, &mut taken)?;
+            if trouble.is_ok() {
+                trouble = self.handle(value, &mut table, &mut archive, times, &mut taken);
+            }
         }
         drop(archive);
         // Under the lock, so that who attaches next is behind what came before.
@@ -110,6 +114,7 @@ impl Intake {
             mailbox.push_all(parcels);
         }
         drop(table);
+        trouble?;
         taken.full = self.mailboxes.iter().find(|mailbox| mailbox.is_full()).cloned();
         Ok(taken)
     }
@@ -172,7 +177,7 @@ impl Intake {
         bytes: Bytes,
         times: Times,
     ) {
-        let Interested { topic, workers, has_history } = interested;
+        let Interested { topic, workers, owed, has_history } = interested;
         let form = if bytes.starts_with(&envelope::MAGIC) { Form::Envelope } else { Form::Plain };
         let mut message = match envelope::decode(topic, bytes, times.now) {
             Ok(message) => message,
@@ -193,6 +198,13 @@ impl Intake {
         }
         match archive.received(topic, delivery, &mut self.fitted) {
             Fit::Next => {}
+            Fit::First(stand) => {
+                for worker in owed.iter() {
+                    let (topic, reason) = (topic.clone(), GapReason::BrokerLink);
+                    self.metrics.gaps.add(1);
+                    give(worker, Parcel::Gap { topic, reason, stand: Some(stand) });
+                }
+            }
             Fit::Duplicate => self.metrics.duplicates.add(1),
             Fit::Held => self.metrics.held.add(1),
         }
@@ -226,4 +238,38 @@ struct Times {
     /// By the node's own clock, in microseconds.
     received: u64,
     now: Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{History, WorkerId};
+    use std::time::Duration;
+
+    /// Messages that were read together with a refusal are handed on: the archive counts on it.
+    #[test]
+    fn what_came_before_a_refusal_is_handed_on() {
+        let mailboxes: Arc<[_]> = [Arc::new(Mailbox::new(1))].into();
+        let interest = Arc::new(Interest::new(Duration::from_secs(2), 1 << 20));
+        let topic = Topic::new("a").unwrap();
+        let history = History { messages: 10, seconds: 300, keep_seconds: 300 };
+        let _confirmation = interest.attach(WorkerId::new(0).unwrap(), &topic, Some(history));
+        let metrics = Arc::<BrokerMetrics>::default();
+        let mut intake = Intake::new(
+            "umbel:".to_owned(),
+            "umbel:!probe".to_owned(),
+            1 << 20,
+            Instant::now(),
+            mailboxes.clone(),
+            metrics,
+        );
+        let header = b"\xffU\x01\x01\x100000000a00000001\x02\x011\0x";
+        let mut input = b"*3\r\n$7\r\nmessage\r\n$7\r\numbel:a\r\n$26\r\n".to_vec();
+        input.extend_from_slice(header);
+        input.extend_from_slice(b"\r\n-NOPERM no such channel for you\r\n");
+        intake.buffer().extend_from_slice(&input);
+        let fault = intake.take(&interest).unwrap_err();
+        assert!(fault.to_string().contains("no such channel"), "{fault}");
+        assert!(mailboxes[0].is_full(), "the message is there");
+    }
 }

@@ -112,16 +112,15 @@ impl Interest {
         }
     }
 
-    /// Gives up what is known of topics that nobody holds any more.
+    /// Gives up what is known of topics that nobody holds any more, and pages that came long ago.
     pub(super) fn forget_removed(&self) {
         let mut table = self.lock();
         let removed = table.take_removed();
-        if !removed.is_empty() {
-            let mut archive = self.archive();
-            for topic in &removed {
-                archive.forget(topic);
-            }
+        let mut archive = self.archive();
+        for topic in &removed {
+            archive.forget(topic);
         }
+        archive.forget_old_pages();
     }
 
     /// The link is gone.

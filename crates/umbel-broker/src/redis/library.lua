@@ -9,11 +9,13 @@
 --
 --   FCALL umbel_publish 1 umbel:news <payload> [messages 100] [seconds 300] [keep 86400]
 --                                              [event <name>] [kind text|json|binary]
+--                                            [origin <16 hexadecimal digits>]
 --
 -- gives a message its id, keeps it, takes off what is more or older than the topic's history may
 -- hold, and publishes it, at once. It answers {id, receivers}. With a second key, such as
 -- {umbel:news}:once:order-17, the message is published only once within 300 seconds, and a repeated
--- call gets the first answer; another payload under the same key is an error, UMBELKEY.
+-- call gets the first answer; another payload under the same key is an error, UMBELKEY. The origin is
+-- the session that shall not hear the message.
 
 -- Nodes replace an older version of this library by their own.
 local VERSION = 1
@@ -53,7 +55,7 @@ end
 
 local function epoch_of(entry)
   local epoch = field(entry, 'e')
-  if epoch and #epoch == 16 then return epoch end
+  if epoch and #epoch == 16 and not string.find(epoch, '[^0-9a-f]') then return epoch end
   return nil
 end
 
@@ -101,14 +103,55 @@ local function trim(key, ms, seconds)
   end
 end
 
+-- The newest entry of an epoch up to an offset, if one is held. Epochs follow each other and none comes
+-- back, so that each is passed over by bisection; a topic that had many since is given up.
+local function last_of(key, epoch, first_offset, offset)
+  for _ = 1, 16 do
+    if offset < first_offset then return nil end
+    local entry = redis.call('XREVRANGE', key, decimal(offset), '-', 'COUNT', 1)[1]
+    local high = entry and place(entry)
+    if not high or high < first_offset then return nil end
+    local its, low = epoch_of(entry), first_offset
+    if its == epoch then return entry end
+    if not its then low = high end
+    while low < high do
+      local middle = math.floor((low + high) / 2)
+      local probe = redis.call('XRANGE', key, decimal(middle), '+', 'COUNT', 1)[1]
+      if epoch_of(probe) == its then high = middle else low = place(probe) + 1 end
+    end
+    offset = low - 1
+  end
+  return nil
+end
+
+local function is_utf8(text)
+  local at = string.find(text, '[\128-\255]')
+  while at do
+    local _, last = string.find(text, '^[\194-\223][\128-\191]', at)
+    if not last then _, last = string.find(text, '^\224[\160-\191][\128-\191]', at) end
+    if not last then _, last = string.find(text, '^[\225-\236\238\239][\128-\191][\128-\191]', at) end
+    if not last then _, last = string.find(text, '^\237[\128-\159][\128-\191]', at) end
+    if not last then _, last = string.find(text, '^\240[\144-\191][\128-\191][\128-\191]', at) end
+    if not last then _, last = string.find(text, '^[\241-\243][\128-\191][\128-\191][\128-\191]', at) end
+    if not last then _, last = string.find(text, '^\244[\128-\143][\128-\191][\128-\191]', at) end
+    if not last then return false end
+    at = string.find(text, '[\128-\255]', last + 1)
+  end
+  return true
+end
+
 -- The options that clients give by name, as fields of the header.
 local function header_fields(event, kind, payload)
   local fields = ''
   if event then
-    if #event == 0 or #event > 127 or string.find(event, '[%c]') or string.sub(event, 1, 6) == 'umbel.' then
-      return nil, 'event must be 1 to 127 bytes without control characters, not beginning with umbel.'
+    local is_name = is_utf8(event) and not string.find(event, '[%c]')
+    if #event == 0 or #event > 127 or not is_name or string.sub(event, 1, 6) == 'umbel.' then
+      return nil, 'event must be 1 to 127 bytes of UTF-8 without control characters, not beginning with umbel.'
     end
     fields = '\4' .. string.char(#event) .. event
+  end
+  if (kind == 'text' or kind == 'json') and not is_utf8(payload) then
+    return nil, 'the payload is not UTF-8'
   end
   if kind == 'json' then
     if not pcall(cjson.decode, payload) then return nil, 'the payload is not JSON' end
@@ -121,6 +164,10 @@ local function header_fields(event, kind, payload)
   return fields
 end
 
+local function is_count(number, least)
+  return number and number >= least and number <= 2147483647 and number == math.floor(number)
+end
+
 local function publish(keys, args)
   local call = redis.call
   local key, once, payload = keys[1], keys[2], args[1]
@@ -128,7 +175,7 @@ local function publish(keys, args)
     return redis.error_reply('ERR umbel_publish takes a topic\'s key and a payload')
   end
   local messages, seconds, keep = 100, 300, 86400
-  local fields, event, kind, fault = nil, nil, nil, nil
+  local fields, event, kind, origin, fault = nil, nil, nil, nil, nil
   for i = 2, #args, 2 do
     local name, value = args[i], args[i + 1]
     if name == 'messages' then messages = tonumber(value)
@@ -138,11 +185,12 @@ local function publish(keys, args)
     elseif name == 'fields' then fields = value
     elseif name == 'event' then event = value
     elseif name == 'kind' then kind = value
+    elseif name == 'origin' then origin = value
     else return redis.error_reply('ERR umbel_publish has no option ' .. name) end
     if not value then return redis.error_reply('ERR the option ' .. name .. ' has no value') end
   end
-  if not (messages and seconds and keep) or messages < 0 or seconds < 1 or keep < 1 then
-    return redis.error_reply('ERR messages, seconds and keep must be numbers above 0')
+  if not (is_count(messages, 0) and is_count(seconds, 1) and is_count(keep, 1)) then
+    return redis.error_reply('ERR messages, seconds and keep must be whole numbers from 1 to 2147483647')
   end
   if not fields then
     fields, fault = header_fields(event, kind, payload)
@@ -163,6 +211,13 @@ local function publish(keys, args)
     end
   end
 
+  -- A publisher that comes back is another session, so that this is no part of what it repeats.
+  if origin then
+    if #origin ~= 16 or string.find(origin, '%X') then
+      return redis.error_reply('ERR origin must be 16 hexadecimal digits')
+    end
+    fields = fields .. '\6\16' .. origin
+  end
   local time = call('TIME')
   local micros = time[1] .. string.format('%06d', time[2])
   local millis = string.sub(micros, 1, -4)
@@ -188,7 +243,7 @@ local function publish(keys, args)
     -- Now and then is often enough: readers pass over what is too old.
     local _, last_ms = nil, ms
     if last then _, last_ms = place(last) end
-    if offset % 16 == 1 or (ms - last_ms) * 32 > keep * 1000 then
+    if offset % 16 == 1 or (ms - last_ms) * 256 > keep * 1000 then
       trim(key, ms, seconds)
       call('EXPIRE', key, keep)
     end
@@ -246,24 +301,18 @@ local function read(keys, args)
     for _, entry in ipairs(call('XRANGE', key, decimal(offset), decimal(offset + 1))) do
       local at = place(entry)
       local its = epoch_of(entry) or ''
-      if at == offset then answer[5] = its else answer[6] = its end
+      -- One that is too old is not held, even if it is still there.
+      if at >= first_offset then
+        if at == offset then answer[5] = its else answer[6] = its end
+      end
     end
     if answer[5] == epoch or answer[6] == epoch then
       from = math.max(from, offset)
     else
-      -- The last entry of the epoch, if one is held.
-      local up_to = math.min(offset - 1, last_offset)
-      while answer[7] == '' and up_to >= first_offset do
-        local entries = call('XREVRANGE', key, decimal(up_to), '-', 'COUNT', 64)
-        if #entries == 0 then break end
-        for _, entry in ipairs(entries) do
-          up_to = place(entry) - 1
-          if epoch_of(entry) == epoch then
-            answer[7] = id_of(entry)
-            from = up_to + 1
-            break
-          end
-        end
+      local entry = last_of(key, epoch, first_offset, math.min(offset - 1, last_offset))
+      if entry then
+        answer[7] = id_of(entry)
+        from = place(entry)
       end
     end
   elseif after ~= 'all' then

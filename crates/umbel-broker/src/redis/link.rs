@@ -160,6 +160,7 @@ async fn sweep(interest: &Interest) {
     loop {
         ticks.tick().await;
         interest.sweep();
+        interest.forget_removed();
     }
 }
 

@@ -14,7 +14,7 @@ use redis::{Cmd, Pipeline, Value};
 use sha1::{Digest, Sha1};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
-use umbel_protocol::{IdempotencyKey, MessageId, Topic, envelope};
+use umbel_protocol::{IdempotencyKey, MessageId, SessionId, Topic, envelope};
 
 use super::fault::{Fault, FaultKind};
 use super::library::{self, Library, Work};
@@ -100,7 +100,16 @@ enum Form {
     /// By `PUBLISH`, as it is.
     Plain,
     /// By the library, which adds the header.
-    Placed { fields: Vec<u8>, history: Option<History>, once: Option<String> },
+    Placed(Placed),
+}
+
+#[derive(Debug)]
+struct Placed {
+    fields: Vec<u8>,
+    origin: Option<SessionId>,
+    history: Option<History>,
+    /// The key by which the server knows that it has the message already.
+    once: Option<String>,
 }
 
 #[allow(clippy::disallowed_methods, reason = "the semaphore bounds it, in bytes")]
@@ -125,7 +134,8 @@ impl Publisher {
         let (payload, form) = if history.is_some() || key.is_some() {
             let fields = envelope::fields(message);
             let once = key.map(|key| self.once_key(&message.topic, &key));
-            (message.payload.bytes().clone(), Form::Placed { fields, history, once })
+            let placed = Placed { fields, origin: message.origin, history, once };
+            (message.payload.bytes().clone(), Form::Placed(placed))
         } else if delivery.bare {
             (message.payload.bytes().clone(), Form::Plain)
         } else {
@@ -338,15 +348,15 @@ impl Unsettled<'_> {
 
 impl Job {
     fn has_key(&self) -> bool {
-        matches!(self.form, Form::Placed { once: Some(_), .. })
+        matches!(self.form, Form::Placed(Placed { once: Some(_), .. }))
     }
 
     fn is_kept(&self) -> bool {
-        matches!(self.form, Form::Placed { history: Some(_), .. })
+        matches!(self.form, Form::Placed(Placed { history: Some(_), .. }))
     }
 
     fn command(&self, library: &Library) -> Result<Cmd, Fault> {
-        let Form::Placed { fields, history, once } = &self.form else {
+        let Form::Placed(Placed { fields, origin, history, once }) = &self.form else {
             let mut command = redis::cmd("PUBLISH");
             command.arg(&self.channel).arg(&self.payload[..]);
             return Ok(command);
@@ -367,6 +377,9 @@ impl Job {
             }
         }
         command.arg("fields").arg(&fields[..]);
+        if let Some(origin) = origin {
+            command.arg("origin").arg(origin.to_string());
+        }
         Ok(command)
     }
 }

@@ -224,11 +224,14 @@ impl Reads {
 
     fn hand_on(&mut self, table: &mut super::interest::Table, asked: &Asked, answered: Answered) {
         let topic = asked.ask.topic();
-        let Answered { mut parcels, is_first, stand, .. } = answered;
+        let Answered { mut parcels, is_first, was_refused, stand, .. } = answered;
         if matches!(asked.ask, Ask::Follow(_)) {
-            let owed = table.checked(topic);
+            let mut owed = table.checked(topic);
+            if was_refused && let Some(interested) = table.workers_of(topic.as_str()) {
+                owed = interested.workers;
+            }
             if is_first && !owed.is_empty() {
-                // They were let in before anybody knew where the topic stands.
+                // They let sessions in before anybody knew where the topic stands.
                 let reason = GapReason::BrokerLink;
                 let gap = Parcel::Gap { topic: topic.clone(), reason, stand };
                 owed.iter().for_each(|worker| self.parcels[worker.index()].push(gap.clone()));

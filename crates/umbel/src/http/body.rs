@@ -58,6 +58,12 @@ impl From<Vec<u8>> for AnswerBody {
     }
 }
 
+impl From<Piece> for AnswerBody {
+    fn from(piece: Piece) -> Self {
+        Self::Whole(Some(piece))
+    }
+}
+
 impl From<SessionBody> for AnswerBody {
     fn from(body: SessionBody) -> Self {
         Self::Session { body, serving: None }

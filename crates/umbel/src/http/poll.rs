@@ -4,14 +4,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::Response;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, VARY};
+use hyper::{Response, Version};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 use umbel_broker::{Read, Reader};
 use umbel_protocol::history::{self, Item};
 use umbel_protocol::{After, GapReason, Position, Topic};
 
+use super::body::Piece;
+use super::http2;
 use super::place::{Composite, Place, composite};
 use super::query::HistoryQuery;
 use super::service::Exchange;
@@ -22,6 +24,14 @@ use crate::worker::{Held, Polled, Worker};
 
 /// How many messages an answer has unless it is said.
 const DEFAULT_LIMIT: usize = 100;
+
+/// How much an answer has at most, but for one message: a slow client must get it within the time
+/// for which its connection may be idle.
+const MAX_BYTES: usize = 256 * 1024;
+
+/// How long a client may take to read an answer over HTTP/2, where it may do without window: as long
+/// as a connection of HTTP/1 may be idle.
+const ANSWER_WAIT: Duration = Duration::from_secs(75);
 
 /// How long the broker may take to say where a topic stands.
 const PLACE_WAIT: Duration = Duration::from_secs(2);
@@ -36,6 +46,8 @@ struct Poll {
     composite: Option<Composite>,
     limit: usize,
     bytes: usize,
+    /// What the answer takes in memory.
+    charge: Charge,
 }
 
 impl Exchange {
@@ -47,7 +59,11 @@ impl Exchange {
         asked: HistoryQuery,
     ) -> Result<Answer, Problem> {
         let worker = self.worker.clone();
+        let is_http2 = self.request.version() == Version::HTTP_2;
         let polled = self.polled(topics, asked).await;
+        if is_http2 {
+            http2::end_within(&worker, ANSWER_WAIT);
+        }
         let outcome = match &polled {
             Ok((_, true)) => Polled::Something,
             Ok((_, false)) => Polled::Nothing,
@@ -80,7 +96,9 @@ impl Exchange {
         let answer = poll.wait(Instant::now() + wait).await?;
         let has_something = !answer.is_empty();
         let document = answer.finish(&poll.cursor()?);
-        Ok((written(document), has_something))
+        let mut charge = poll.charge;
+        charge.set(document.len());
+        Ok((written(Piece::new(document, Some(charge))), has_something))
     }
 }
 
@@ -109,7 +127,8 @@ impl Poll {
             lost,
             composite,
             limit,
-            bytes: worker.limits.body_bytes,
+            bytes: worker.limits.body_bytes.min(MAX_BYTES),
+            charge: Charge::new(&worker.ledger, Held::Bodies, 0),
         }
     }
 
@@ -136,8 +155,6 @@ impl Poll {
 
     async fn read(&mut self) -> Result<history::Answer, Problem> {
         let mut answer = history::Answer::default();
-        let mut charge = Charge::new(&self.worker.ledger, Held::Bodies, 0);
-        let mut left = self.limit;
         for topic in self.lost.drain(..) {
             answer.gap(&topic, GapReason::UnknownEpoch);
         }
@@ -147,16 +164,36 @@ impl Poll {
                 answer.gap(reader.topic(), reason);
             }
         }
-        for reader in &mut self.readers {
-            while left > 0
-                && answer.bytes() < self.bytes
-                && let Some(page) = next(&self.worker, reader, self.bytes - answer.bytes()).await?
-            {
-                take_page(page, reader, &mut answer, &mut left);
-                charge.set(answer.bytes());
+        // Each has its share, so that no busy topic keeps another out; what one leaves others may have.
+        let (mut left, count) = (self.limit, self.readers.len());
+        let begin = fastrand::usize(..count);
+        for has_share in [true, false] {
+            for step in 0..count {
+                let share = if has_share { left.div_ceil(count - step) } else { left };
+                let at = (begin + step) % count;
+                left -= self.read_topic(at, share, &mut answer).await?;
             }
         }
         Ok(answer)
+    }
+
+    /// Adds what comes next of a topic, at most so many messages; how many that were.
+    async fn read_topic(
+        &mut self,
+        at: usize,
+        most: usize,
+        answer: &mut history::Answer,
+    ) -> Result<usize, Problem> {
+        let reader = &mut self.readers[at];
+        let mut left = most;
+        while left > 0
+            && answer.bytes() < self.bytes
+            && let Some(page) = next(&self.worker, reader, self.bytes - answer.bytes()).await?
+        {
+            take_page(page, reader, answer, &mut left);
+            self.charge.set(answer.bytes());
+        }
+        Ok(most - left)
     }
 
     /// Where the next poll goes on.
@@ -251,7 +288,7 @@ async fn read(worker: &Worker, reader: &mut Reader, bytes: usize) -> Result<Read
     }
 }
 
-fn written(document: Vec<u8>) -> Answer {
+fn written(document: Piece) -> Answer {
     let mut answer = Response::new(document.into());
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -124,33 +124,41 @@ impl Hold {
 
     async fn catch_up(self, session: SessionRef, granted: &Granted, after: After) -> Beginning {
         let mut reader = Reader::new(self.topic.clone(), after);
-        let begins = match self.locate(&mut reader).await {
-            Some(beginning) => beginning,
+        let (begins, is_late) = match self.locate(&mut reader).await {
+            Located::At(beginning) => (beginning, false),
             // What it has missed comes once the broker can be asked.
-            None => Beginning {
-                position: match after {
+            Located::Later => {
+                let position = match after {
                     After::Position(position) => Some(position),
                     After::Latest(_) => None,
-                },
-                gap: Some(GapReason::BrokerLink),
-                recovered: Some(false),
-            },
+                };
+                let gap = Some(GapReason::BrokerLink);
+                (Beginning { position, gap, recovered: Some(false) }, position.is_none())
+            }
+            Located::Never => {
+                let joined = self.join(session, granted);
+                let gap = Some(GapReason::BrokerLink);
+                return Beginning { gap, recovered: Some(false), ..joined };
+            }
         };
         let worker = self.worker.clone();
         let mut hub = worker.hub.borrow_mut();
         if let Some(state) = Worker::alive_mut(&mut hub, session) {
-            let catch_up = CatchUp::new(self, reader, granted.on_slow);
+            let mut catch_up = CatchUp::new(self, reader, granted.on_slow);
+            if is_late {
+                catch_up.join.begin_late();
+            }
             state.catch_ups.get_or_insert_default().push(catch_up);
         }
         begins
     }
 
-    async fn locate(&self, reader: &mut Reader) -> Option<Beginning> {
+    async fn locate(&self, reader: &mut Reader) -> Located {
         let broker = &self.worker.broker;
         loop {
             match broker.read(reader, None, 0) {
                 Read::Located { position, gap, is_complete } => {
-                    return Some(Beginning {
+                    return Located::At(Beginning {
                         position: Some(position),
                         gap,
                         recovered: Some(is_complete),
@@ -161,14 +169,25 @@ impl Hold {
                     unreachable!("the place comes before what is behind it")
                 }
             }
-            let fetched = async {
-                if broker.fetch(reader).await.is_err() {
+            match timeout_at(self.deadline, broker.fetch(reader)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) if !error.passes => return Located::Never,
+                Ok(Err(_)) if Instant::now() + FETCH_PAUSE < self.deadline => {
                     sleep(FETCH_PAUSE).await;
                 }
-            };
-            timeout_at(self.deadline, fetched).await.ok()?;
+                Ok(Err(_)) | Err(_) => return Located::Later,
+            }
         }
     }
+}
+
+/// Whether the broker says where a session begins.
+enum Located {
+    At(Beginning),
+    /// It can't in time.
+    Later,
+    /// It refuses to.
+    Never,
 }
 
 impl Drop for Hold {

@@ -20,6 +20,8 @@ pub(crate) struct Join {
     pub(crate) reader: Reader,
     /// A piece that was read, and the next of its frames that the session is to be given.
     piece: Option<(Rc<Segment>, usize)>,
+    /// Whether the session is open already, without knowing where the topic begins for it.
+    is_late: bool,
 }
 
 /// What a session does next.
@@ -37,7 +39,13 @@ pub(crate) enum Next {
 
 impl Join {
     pub(crate) fn new(reader: Reader) -> Self {
-        Self { reader, piece: None }
+        Self { reader, piece: None, is_late: false }
+    }
+
+    /// The session was opened before it was known where the topic begins: what was published since
+    /// it may miss, and it is told so, with the place, once that is known.
+    pub(crate) fn begin_late(&mut self) {
+        self.is_late = true;
     }
 
     pub(crate) fn topic(&self) -> &Topic {
@@ -73,7 +81,7 @@ impl Join {
             let began = self.reader.stand();
             match broker.read(&mut self.reader, up_to, bytes) {
                 Read::Located { gap, position, .. } => {
-                    if let Some(reason) = gap {
+                    if let Some(reason) = gap.or(self.is_late.then_some(GapReason::BrokerLink)) {
                         hub.tell_gap(session, &topic, reason, Some(position));
                         told(reason);
                     }
@@ -114,7 +122,9 @@ impl Join {
             return false;
         };
         let taken = hub.replay(session, &topic, &segment, from, to);
-        self.reader.skip_to(segment.position(from + taken - 1));
+        if let Some(last) = taken.checked_sub(1) {
+            self.reader.skip_to(segment.position(from + last));
+        }
         true
     }
 }

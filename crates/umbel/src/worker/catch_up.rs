@@ -8,7 +8,7 @@ use umbel_hub::{Hub, SessionKey};
 use umbel_protocol::{GapReason, Position, Topic};
 
 use super::Worker;
-use crate::session::{CatchUp, Next, Session, SessionRef};
+use crate::session::{CatchUp, CatchUps, Fetch, Next, Session, SessionRef};
 
 /// How much of a topic's history is read at a time: what a socket takes in one go.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -37,36 +37,57 @@ impl Worker {
             let Some(next) = session.catch_ups.as_mut().and_then(|catch_ups| catch_ups.next())
             else {
                 session.catch_ups.take_if(|catch_ups| catch_ups.is_empty());
-                return false;
+                // A gap may be all that there was to tell.
+                return !hub.is_drained(key);
             };
             let session = SessionRef { key, id: session.id };
-            match self.step(hub, session, next) {
+            let mut missed = false;
+            let step = self.step(hub, session, next, &mut missed);
+            if missed && self.close_if_missed(hub, key) {
+                return false;
+            }
+            match step {
                 Step::Joined => {}
                 Step::Given(catch_up) => {
-                    Worker::put_back(hub, session, catch_up);
+                    Worker::catch_ups(hub, key).push_front(catch_up);
                     return true;
                 }
                 Step::Wait(catch_up) => {
-                    Worker::put_back(hub, session, catch_up);
-                    self.waiting.borrow_mut().push(session);
-                    return !hub.is_drained(key);
+                    if Worker::catch_ups(hub, key).wait(catch_up) {
+                        self.waiting.borrow_mut().push(session);
+                    }
                 }
                 Step::Fetch(catch_up) => {
-                    self.fetch(hub, session, catch_up);
-                    return !hub.is_drained(key);
+                    let catch_ups = Worker::catch_ups(hub, key);
+                    if catch_ups.is_fetching() {
+                        catch_ups.lack(catch_up);
+                    } else {
+                        let fetch = Fetch(self.fetches.get());
+                        self.fetches.set(fetch.0 + 1);
+                        catch_ups.begin_fetch(fetch, catch_up.topic());
+                        self.fetch(session, fetch, catch_up);
+                    }
                 }
             }
         }
     }
 
-    fn put_back(hub: &mut Hub<Session>, session: SessionRef, catch_up: CatchUp) {
-        if let Some(state) = Worker::alive_mut(hub, session) {
-            state.catch_ups.get_or_insert_default().push_front(catch_up);
-        }
+    fn catch_ups(hub: &mut Hub<Session>, key: SessionKey) -> &mut CatchUps {
+        let session = hub.get_mut(key).expect("only open sessions catch up");
+        session.catch_ups.get_or_insert_default()
     }
 
-    fn step(&self, hub: &mut Hub<Session>, session: SessionRef, mut catch_up: CatchUp) -> Step {
-        let told = |reason: GapReason| self.metrics.gaps.of(reason).add(1);
+    fn step(
+        &self,
+        hub: &mut Hub<Session>,
+        session: SessionRef,
+        mut catch_up: CatchUp,
+        missed: &mut bool,
+    ) -> Step {
+        let told = |reason: GapReason| {
+            *missed = true;
+            self.metrics.gaps.of(reason).add(1);
+        };
         let segments = &mut self.segments.borrow_mut();
         let join = &mut catch_up.join;
         match join.next(hub, session.key, &self.broker, segments, PIECE_BYTES, told) {
@@ -83,10 +104,7 @@ impl Worker {
     }
 
     /// Asks the broker, and goes on when it has answered.
-    fn fetch(&self, hub: &mut Hub<Session>, session: SessionRef, mut catch_up: CatchUp) {
-        if let Some(state) = Worker::alive_mut(hub, session) {
-            state.catch_ups.get_or_insert_default().begin_fetch(catch_up.topic());
-        }
+    fn fetch(&self, session: SessionRef, fetch: Fetch, mut catch_up: CatchUp) {
         let worker = self.rc();
         self.tasks.spawn(Box::pin(async move {
             let fetched = worker.broker.fetch(&mut catch_up.join.reader).await;
@@ -94,22 +112,37 @@ impl Worker {
                 tracing::debug!(topic = %catch_up.topic(), %error, "History can't be read");
                 tokio::time::sleep(FETCH_PAUSE).await;
             }
-            worker.fetched(session, catch_up, fetched);
+            worker.fetched(session, fetch, catch_up, fetched);
         }));
     }
 
-    fn fetched(&self, session: SessionRef, catch_up: CatchUp, fetched: Result<(), FetchError>) {
+    fn fetched(
+        &self,
+        session: SessionRef,
+        fetch: Fetch,
+        catch_up: CatchUp,
+        fetched: Result<(), FetchError>,
+    ) {
         let mut hub = self.hub.borrow_mut();
         let Some(state) = Worker::alive_mut(&mut hub, session) else {
             return;
         };
-        let wanted = state.catch_ups.as_mut().is_some_and(|all| all.end_fetch(catch_up.topic()));
-        if !wanted || state.is_closing() {
+        let Some(catch_ups) = &mut state.catch_ups else {
+            return;
+        };
+        if !catch_ups.end_fetch(fetch) {
             return;
         }
         match fetched {
-            Err(error) if !error.passes => self.give_up(&mut hub, session, catch_up),
-            _ => Worker::put_back(&mut hub, session, catch_up),
+            Ok(()) => catch_ups.push_front(catch_up),
+            // Others may have more luck.
+            Err(error) if error.passes => catch_ups.lack(catch_up),
+            Err(_) => {
+                self.give_up(&mut hub, session, catch_up);
+                if self.close_if_missed(&mut hub, session.key) {
+                    return;
+                }
+            }
         }
         self.flush(&mut hub, session.key, self.clock.micros());
     }
@@ -133,7 +166,10 @@ impl Worker {
         let waiting = std::mem::take(&mut *self.waiting.borrow_mut());
         let mut hub = self.hub.borrow_mut();
         for session in waiting {
-            if Worker::is_alive(&hub, session) {
+            if let Some(state) = Worker::alive_mut(&mut hub, session) {
+                if let Some(catch_ups) = &mut state.catch_ups {
+                    catch_ups.end_wait();
+                }
                 self.flush(&mut hub, session.key, self.clock.micros());
             }
         }

@@ -133,13 +133,22 @@ impl Worker {
         if gap {
             self.metrics.gaps.of(GapReason::Slow).add(1);
         }
-        let session = hub.get(key).expect("a session within or over its budget is open");
-        let wants_close = gap && matches!(session.role, Role::Plain { close_on_gap: true, .. });
         if policy == OnSlow::Disconnect {
             self.close(hub, key, CloseReason::Slow, "further behind than allowed");
-        } else if wants_close {
-            self.close(hub, key, CloseReason::Gap, "messages were dropped");
+        } else if gap {
+            self.close_if_missed(hub, key);
         }
+    }
+
+    /// Closes a session that missed messages, if it would rather be closed than go on; whether it
+    /// would.
+    pub(super) fn close_if_missed(&self, hub: &mut Hub<Session>, key: SessionKey) -> bool {
+        let session = hub.get(key).expect("it was told of a gap a moment ago");
+        let wants_close = matches!(session.role, Role::Plain { close_on_gap: true, .. });
+        if wants_close {
+            self.close(hub, key, CloseReason::Gap, "messages were lost");
+        }
+        wants_close
     }
 
     /// Has a session that was too far behind get what it lacks from history, once it reads again.
@@ -201,8 +210,11 @@ impl Worker {
     ) {
         let dialect = hub.dialect(key);
         let session = hub.get_mut(key).expect("only open sessions are closed");
-        if session.is_closing() {
-            return;
+        match session.phase {
+            Phase::Closing { .. } => return,
+            // The head of its answer isn't written, so that there is nothing to say it by.
+            Phase::Opening => return self.remove(hub, key, reason),
+            Phase::Open => {}
         }
         let deadline = self.now().plus_seconds(CLOSE_SECONDS);
         session.phase = Phase::Closing { reason, deadline };

@@ -20,6 +20,8 @@ pub(super) struct Track {
     pub(super) ring: Ring,
     /// Whether the ring's stand is the server's word.
     known: bool,
+    /// Why the server doesn't say, if it refuses to.
+    refused: Option<FetchError>,
     /// What came and doesn't fit yet. `Some` as long as something is missing.
     held: Option<Held>,
     follow: Follow,
@@ -27,6 +29,9 @@ pub(super) struct Track {
     asks: u64,
     /// Whether a message came since the last check.
     heard: bool,
+    /// How many checks there were since a message came.
+    quiet: u32,
+    subscription: Subscription,
     /// Whether the topic's history is more than the ring is for.
     is_deep: bool,
     /// Who waits until the ring is filled.
@@ -54,6 +59,17 @@ struct Held {
     asked: usize,
 }
 
+/// What comes by the channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Subscription {
+    /// Nothing that could be counted on.
+    None,
+    /// Everything from now on. How often the server had been asked until then.
+    Confirmed { asks: u64 },
+    /// The server was asked since: nothing is missing but what is on its way.
+    Intact,
+}
+
 /// Whether the server is asked what comes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Follow {
@@ -67,8 +83,21 @@ enum Follow {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Followed {
     pub(super) is_first: bool,
+    /// Whether the server had refused to say it before.
+    pub(super) was_refused: bool,
     pub(super) repaired: u64,
     pub(super) asks_again: bool,
+}
+
+/// What an answer was good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Judged {
+    /// So many messages were missing and are handed on.
+    Repaired(u64),
+    /// What it has no more is coming by the channel.
+    OnItsWay,
+    /// The topic went on meanwhile.
+    Outdated,
 }
 
 /// How a message fits behind where a topic stands.
@@ -88,10 +117,13 @@ impl Track {
         Self {
             ring: Ring::copy(history, stand),
             known: false,
+            refused: None,
             held: None,
             follow: Follow::Idle,
             asks: 0,
             heard: false,
+            quiet: 0,
+            subscription: Subscription::None,
             is_deep: false,
             filling: None,
             pages: Vec::new(),
@@ -108,6 +140,17 @@ impl Track {
         self.held.is_some()
     }
 
+    /// How much is held back, in bytes.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.held.as_ref().map_or(0, |held| held.bytes)
+    }
+
+    /// Gives up what is held back: it is read again. Whether the server must be asked.
+    pub(super) fn drop_held(&mut self) -> bool {
+        self.held = Some(Held::default());
+        self.wants_follow()
+    }
+
     /// How often the server was asked so far.
     pub(super) fn asks(&self) -> u64 {
         self.asks
@@ -119,7 +162,15 @@ impl Track {
 
     /// Whether nothing was heard of it since the last call.
     pub(super) fn is_quiet(&mut self) -> bool {
-        !std::mem::take(&mut self.heard)
+        let is_quiet = !std::mem::take(&mut self.heard);
+        self.quiet = if is_quiet { self.quiet.saturating_add(1) } else { 0 };
+        is_quiet
+    }
+
+    /// The server has confirmed the subscription. Whether it must be asked what was missed.
+    pub(super) fn confirmed(&mut self) -> bool {
+        self.subscription = Subscription::Confirmed { asks: self.asks };
+        self.wants_follow()
     }
 
     /// Has the server asked what comes next; false if it is asked already.
@@ -140,6 +191,7 @@ impl Track {
     /// What was asked won't be answered.
     pub(super) fn lost(&mut self) {
         self.follow = Follow::Idle;
+        self.subscription = Subscription::None;
         // All of it is in the history, which is read once the link is back.
         if let Some(held) = &mut self.held {
             *held = Held::default();
@@ -164,23 +216,31 @@ impl Track {
     pub(super) fn received(&mut self, delivery: Delivery, hands: &mut Hands<'_>) -> (Fit, bool) {
         let id = delivery.message.id.expect("messages without an id have no place here");
         self.heard = true;
-        if !self.known {
-            // Whoever listens was let in after the subscription began, and so before this.
-            self.known = true;
+        self.quiet = 0;
+        let is_first = !self.known;
+        if is_first {
             let stand = Stand { position: before(id), ..self.ring.stand() };
-            self.ring.restart(stand, hands.budget);
+            self.know(stand, hands.budget);
         }
         if self.held.is_none() {
             match self.place_of(id) {
                 Place::Next => {
+                    let stand = self.ring.stand();
                     self.hand_on(delivery, hands);
-                    return (Fit::Next, false);
+                    return (if is_first { Fit::First(stand) } else { Fit::Next }, false);
                 }
                 Place::Before => return (Fit::Duplicate, false),
                 Place::Elsewhere => {}
             }
         }
         (Fit::Held, self.hold(delivery))
+    }
+
+    /// It is found out where the topic stands.
+    fn know(&mut self, stand: Stand, budget: &mut Budget) {
+        self.known = true;
+        self.refused = None;
+        self.ring.restart(stand, budget);
     }
 
     /// Holds a message back; whether the server must be asked.
@@ -190,8 +250,7 @@ impl Track {
         held.bytes += Budget::weight(&delivery);
         held.messages.push(delivery);
         if held.bytes > HELD_BYTES {
-            *held = Held::default();
-            return self.wants_follow();
+            return self.drop_held();
         }
         is_new && self.wants_follow()
     }
@@ -212,38 +271,58 @@ impl Track {
         if !is_asked_again {
             self.follow = Follow::Idle;
         }
+        let mut judged = Judged::Repaired(0);
         if !self.known {
-            self.known = true;
+            followed.was_refused = self.refused.is_some();
             let stand = Stand { position: answer.facts.end, ..self.ring.stand() };
-            self.ring.restart(stand, hands.budget);
+            self.know(stand, hands.budget);
             followed.is_first = true;
         } else if let Some(asked) = asked.filter(|asked| asked.life == self.ring.stand().life) {
-            followed.repaired = self.take_answer(asked, answer, messages, hands);
+            judged = self.take_answer(asked, answer, messages, hands);
         }
-        let is_behind = self.held.is_some() || answer.more;
-        let lacks = is_behind && self.go_on(is_newest, answer.more, hands);
+        let lacks = match judged {
+            Judged::Repaired(count) => {
+                followed.repaired = count;
+                let is_behind = self.held.is_some() || answer.more;
+                is_behind && self.go_on(is_newest, answer.more, hands)
+            }
+            Judged::OnItsWay => !self.confirming.is_empty(),
+            Judged::Outdated => true,
+        };
         followed.asks_again = lacks && !is_asked_again && self.wants_follow();
-        if !self.is_behind() {
+        if matches!(judged, Judged::Repaired(_)) && !self.is_behind() {
+            match self.subscription {
+                Subscription::Confirmed { asks: before } if asks > before => {
+                    self.subscription = Subscription::Intact;
+                }
+                _ => {}
+            }
             self.confirm(asks, &Ok(()));
         }
         followed
     }
 
-    /// Hands on what the server has behind what was handed on last; how much that was.
+    /// Hands on what the server has behind what was handed on last.
     fn take_answer(
         &mut self,
         asked: Stand,
         answer: &Answer,
         messages: Vec<Delivery>,
         hands: &mut Hands<'_>,
-    ) -> u64 {
+    ) -> Judged {
         if asked.offset() == 0 && answer.facts.end.offset() == 0 {
             // Another server, perhaps, where nothing was published so far: what comes next will tell.
-            return 0;
+            return Judged::Repaired(0);
         }
         let first = messages.first().and_then(|first| first.message.id);
         let start = resume(asked.position, &answer.facts).settled(first);
         if let Some(reason) = start.gap {
+            if self.is_on_its_way(reason) {
+                return Judged::OnItsWay;
+            }
+            if self.ring.stand().position != asked.position {
+                return Judged::Outdated;
+            }
             self.tell_gap(reason, start.position, hands);
         }
         let mut repaired = 0;
@@ -258,14 +337,25 @@ impl Track {
             repaired += 1;
             self.hand_on(delivery, hands);
         }
-        // Behind the last message there may be entries that are none: they are passed over.
+        // Behind the last message there may be entries that are none: they are passed over, unless
+        // nothing behind them says which epoch that would be.
         if let Some(offset) = answer.last_offset()
             && offset > self.ring.stand().offset()
             && let Position(Some(id)) = self.ring.stand().position
+            && (answer.more || answer.facts.end.0.is_some_and(|end| end.epoch == id.epoch))
         {
             self.ring.pass_over(MessageId { offset, ..id });
         }
-        repaired
+        Judged::Repaired(repaired)
+    }
+
+    /// Whether what the server holds no more is still to come by the channel: a history of few
+    /// messages is soon ahead of what was read from there. If nothing comes for two checks, it
+    /// won't.
+    fn is_on_its_way(&self, reason: GapReason) -> bool {
+        let was_published = reason == GapReason::TooOld;
+        let is_intact = self.subscription == Subscription::Intact;
+        was_published && is_intact && self.held.is_none() && self.quiet < 2
     }
 
     /// Hands on what was held back, if all before it is there. Whether the server must be asked
@@ -313,6 +403,9 @@ impl Track {
     pub(super) fn give_up(&mut self, error: &FetchError, hands: &mut Hands<'_>) {
         self.follow = Follow::Idle;
         self.confirm(u64::MAX, &Err(error.clone()));
+        if !self.known {
+            self.refused = Some(error.clone());
+        }
         let Some(held) = self.held.take() else {
             return;
         };
@@ -383,14 +476,21 @@ impl Track {
         lack: Lack,
     ) -> Result<(Fetching, Option<Ask>), FetchError> {
         if !self.known {
-            let text = format!("it is not known yet where `{topic}` stands");
-            return Err(FetchError { passes: true, text });
+            let text = || format!("it is not known yet where `{topic}` stands");
+            let unknown = || FetchError { passes: true, text: text() };
+            return Err(self.refused.clone().unwrap_or_else(unknown));
         }
         if lack == Lack::Confirmation {
             let (reply, confirmed) = oneshot::channel();
             self.confirming.push((self.asks, reply));
             let ask = self.wants_follow().then(|| Ask::Follow(topic.clone()));
             return Ok((Fetching::Confirmation(confirmed), ask));
+        }
+        if self.ring.is_whole() {
+            // It was filled since the reader looked.
+            let filled = Arc::new(Notify::new());
+            filled.notify_one();
+            return Ok((Fetching::Ring(filled.notified_owned()), None));
         }
         if !self.is_deep {
             let is_new = self.filling.is_none();
@@ -428,10 +528,29 @@ impl Track {
         for delivery in &mut messages {
             delivery.life = stand.life;
         }
-        let page = Arc::new(Page::new(stand.life, start.position, messages));
+        // Not all entries are messages.
+        let known = if answer.more { answer.last_offset() } else { None };
+        let end = known.unwrap_or(answer.facts.end.offset()).min(until - 1);
+        let page = Arc::new(Page::new(stand.life, start.position, end, messages));
         self.pages.push(page.clone());
         self.answer_readers(after, &Ok((start, stand)));
+        // Others whose place is on it go on from there.
+        for (place, replies) in std::mem::take(&mut self.readers) {
+            match place {
+                After::Position(position @ Position(Some(id))) if page.has(id) => {
+                    answer_all(replies, &Ok((Start { position, gap: None }, stand)));
+                }
+                _ => self.readers.push((place, replies)),
+            }
+        }
         page
+    }
+
+    /// Whether somebody still waits for a page behind this place.
+    pub(super) fn is_wanted(&self, after: After) -> bool {
+        self.readers.iter().any(|(place, replies)| {
+            *place == after && replies.iter().any(|reply| !reply.is_closed())
+        })
     }
 
     pub(super) fn refuse_page(&mut self, after: After, error: &FetchError) {

@@ -62,6 +62,8 @@ enum Check {
 pub(in crate::redis) struct Interested<'t> {
     pub(in crate::redis) topic: &'t Topic,
     pub(in crate::redis) workers: WorkerSet,
+    /// Those among them whose sessions were let in unconfirmed.
+    pub(in crate::redis) owed: WorkerSet,
     pub(in crate::redis) has_history: bool,
 }
 
@@ -174,6 +176,10 @@ impl Table {
                 continue;
             }
             entry.sent = wanted;
+            if wanted && entry.check == Check::Done {
+                // It may have missed what came while it wasn't subscribed.
+                entry.check = Check::Missing;
+            }
             entry.unanswered += 1;
             self.unanswered += 1;
             if wanted {
@@ -284,7 +290,7 @@ impl Table {
     pub(in crate::redis) fn workers_of(&self, name: &str) -> Option<Interested<'_>> {
         let (topic, entry) = self.topics.get_key_value(name)?;
         let has_history = entry.check != Check::None;
-        Some(Interested { topic, workers: entry.workers, has_history })
+        Some(Interested { topic, workers: entry.workers, owed: entry.owed, has_history })
     }
 
     /// How many topics are held or were until a moment ago.
