@@ -272,13 +272,18 @@ impl Track {
             self.follow = Follow::Idle;
         }
         let mut judged = Judged::Repaired(0);
+        let life = self.ring.stand().life;
         if !self.known {
             followed.was_refused = self.refused.is_some();
             let stand = Stand { position: answer.facts.end, ..self.ring.stand() };
             self.know(stand, hands.budget);
             followed.is_first = true;
-        } else if let Some(asked) = asked.filter(|asked| asked.life == self.ring.stand().life) {
-            judged = self.take_answer(asked, answer, messages, hands);
+        } else if let Some(asked) = asked {
+            judged = if asked.life == life {
+                self.take_answer(asked, answer, messages, hands)
+            } else {
+                Judged::Outdated
+            };
         }
         let lacks = match judged {
             Judged::Repaired(count) => {
