@@ -473,13 +473,13 @@ async fn a_user_who_may_not_call_functions_is_told() {
         "+ping",
         "+hello",
         "+info",
-        "+role",
         "+client",
         "+eval",
         "+fcall",
         "+function|load",
         "+xadd",
         "+xtrim",
+        "+xlen",
         "+xrange",
         "+xrevrange",
         "+expire",
@@ -498,6 +498,13 @@ async fn a_user_who_may_not_call_functions_is_told() {
     let answer = client.request("POST", "/topics/feed.1", &headers, b"works").await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert_eq!(stream.data().await, "works");
+    // Also of a topic whose messages are all too old.
+    for place in ["1-1000", "2-1000"] {
+        let add = ["XADD", "umbel:feed.2", place, "e", "0123456789abcdef", "m", "old"];
+        assert_eq!(admin.command(&add).await, place);
+    }
+    let answer = poll(world.node(0), "/topics/feed.2?after=0").await;
+    assert_eq!(texts(&answer), [""; 0], "{answer}");
 }
 
 #[tokio::test]

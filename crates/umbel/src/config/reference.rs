@@ -31,12 +31,13 @@ const TOPICS: &str = "
 #
 # [[topics]]
 # match     = \"chat.*\"
-# subscribe = \"anyone\"       # anyone | nobody
-# publish   = \"nobody\"       # the same words
+# subscribe = \"anyone\"       # anyone | nobody; absent: nobody
+# publish   = \"nobody\"       # the same
 # kind      = \"json\"         # text | json | binary: all payloads are; absent: what publishers say
-# on_slow   = \"disconnect\"   # disconnect | drop (oldest first, told) | latest (only the newest value)
-# history   = { messages = 100, seconds = 300 }   # what is kept, so that nothing is lost; absent: live only
-# keep_seconds = 86400         # how long the position of a quiet topic lives
+# on_slow   = \"disconnect\"   # disconnect | drop (oldest first, told; with history it reads on from there) |
+#                              # latest (only the newest value; not with history)
+# history   = { messages = 100, seconds = 300 }   # what is kept: at most 100000, for 2592000; absent: live only
+# keep_seconds = 86400         # how long it is known where a quiet topic stands; at least 60 and history.seconds
 # on_subscribe = { latest = 1 }   # what a new subscriber without a cursor gets at once; absent: nothing
 ";
 
@@ -48,15 +49,15 @@ const ROUTES: &str = "
 #
 # [[routes]]
 # path       = \"/game/{game}\"             # a parameter is a whole segment
-# transports = [\"websocket\", \"sse\"]     # absent: both; \"poll\" reads history (?after=, ?limit=, ?wait=)
+# transports = [\"websocket\", \"sse\"]     # absent: both; \"poll\": history as JSON, for Accept: application/json
 # topics     = [\"game.{game}.state\", \"ticks.{query.rate}\", \"metrics.{query.metrics[]}\"]
-# query.metrics = { max = 50, empty = \"refuse\" }   # a list, split at commas; empty: refuse | wait (without)
+# query.metrics = { max = 50, empty = \"refuse\" }   # a list, split at commas; empty: refuse | wait (a session without)
 # publish_to = \"game.{game}.actions\"      # where a WebSocket's frames go; absent: they close it with 4403
 # echo       = true                        # whether the sender hears itself
-# envelope   = true                        # false: backends that subscribe at the broker get the bare payload
+# envelope   = true                        # false: backends that subscribe at the broker get the bare payload; history doesn't keep it
 # stamp      = { id = \"{message.id}\", by = \"{session.id}\", at = \"{message.time}\", room = \"{game}\" }
 #                                          # set in what sessions publish, which must then be JSON objects
-# initial    = \"latest:1\"                 # what a session without a cursor gets at once, of topics with history
+# initial    = \"latest:1\"                 # what a session without a cursor gets at once, of topics with history; wins over on_subscribe
 # event      = \"state\"                    # the SSE event of messages that have no name
 # hello      = { event = \"connected\", data = \"welcome\" }   # the first event, or text frame, of a session
 ";

@@ -181,7 +181,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting {
         path: "broker.ready_without",
         default: "false",
-        meaning: "whether /readyz says ready while Redis can't be used: sessions stay either way, but are told nothing new",
+        meaning: "whether /readyz says ready while Redis can't be used: sessions stay either way, but get no messages",
         apply: |settings, value| value.boolean().map(|set| settings.broker.ready_without = set),
     },
     Setting {
@@ -209,7 +209,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting {
         path: "limits.topics_per_stream",
         default: "100",
-        meaning: "topics in one URL, for plain WebSocket and SSE; 0: no limit",
+        meaning: "topics in one URL (of those with history 146 at most); 0: no limit",
         apply: |settings, value| {
             limit(value, usize::MAX).map(|set| settings.limits.topics_per_stream = set)
         },
