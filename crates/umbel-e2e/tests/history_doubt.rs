@@ -201,12 +201,18 @@ async fn a_short_history_costs_nobody_what_comes_by_the_channel() {
     let mut first = bed.publish("last.1", "0").await;
     assert_eq!(stream.data().await, "0");
     bed.line.set(Fault::Delay(Duration::from_millis(50)));
+    let mut strangers = Vec::new();
     for number in 1..60 {
         let id = bed.publish("last.1", &number.to_string()).await;
         if number % 10 == 0 {
             // Its place is one that the node hasn't heard of: it asks the server.
             drop(bed.back("/topics/last.1", &id).await);
             first = id;
+            // So it does for a place of another life; who has it doesn't wait until all is quiet.
+            strangers.push(bed.back("/topics/last.1", "0123456789abcdef-3").await);
+            let stranger = strangers.last_mut().unwrap();
+            assert_eq!(stranger.gap("last.1").await, "unknown_epoch");
+            stranger.data().await;
         }
         sleep(Duration::from_millis(5)).await;
     }
@@ -216,6 +222,9 @@ async fn a_short_history_costs_nobody_what_comes_by_the_channel() {
     let mut back = bed.back("/topics/last.1", &first).await;
     assert_eq!(back.gap("last.1").await, "too_old");
     assert_eq!(back.data().await, "59");
+    let metrics = bed.node().metrics().await;
+    let reads = metrics.value("umbel_broker_reads_total{kind=\"follow\"}");
+    assert!(reads < 40.0, "{reads} reads");
 }
 
 /// A history that is read in pages has entries in the middle that are no messages.
@@ -260,6 +269,42 @@ async fn an_entry_without_an_epoch_is_told_once_at_most() {
     bed.publish("feed.1", "3").await;
     assert_eq!(stream.gap("feed.1").await, "rewound");
     assert_eq!(stream.data().await, "3");
+}
+
+/// More of them than a read gives, at the end and in the middle.
+#[tokio::test]
+async fn a_long_run_of_entries_by_hand_is_passed_over_once() {
+    let bed = Bed::new().await;
+    let mut stream = bed.node().sse("/topics/feed.1").await;
+    let first = bed.publish("feed.1", "1").await;
+    bed.publish("feed.1", "2").await;
+    assert_eq!((stream.data().await, stream.data().await), ("1".to_owned(), "2".to_owned()));
+    let mut client = bed.redis.client().await;
+    let long = "x".repeat(4000);
+    for offset in 3..300 {
+        let place = format!("{offset}-9999999999999");
+        let add = ["XADD", "umbel:feed.1", &place, "by", "hand", "m", &long];
+        assert_eq!(client.command(&add).await, place);
+    }
+    // A few checks find them.
+    sleep(Duration::from_millis(2500)).await;
+    bed.node().metric_becomes("umbel_broker_gaps_total", 0.0).await;
+    for text in ["300", "301"] {
+        bed.publish("feed.1", text).await;
+    }
+    assert_eq!(stream.gap("feed.1").await, "rewound", "behind them begins another epoch");
+    assert_eq!((stream.data().await, stream.data().await), ("300".to_owned(), "301".to_owned()));
+    let mut back = bed.back("/topics/feed.1", &first).await;
+    assert_eq!(back.data().await, "2");
+    assert_eq!(back.gap("feed.1").await, "rewound");
+    assert_eq!((back.data().await, back.data().await), ("300".to_owned(), "301".to_owned()));
+    bed.publish("feed.1", "302").await;
+    assert_eq!((stream.data().await, back.data().await), ("302".to_owned(), "302".to_owned()));
+    let metrics = bed.node().metrics().await;
+    for kind in ["follow", "whole", "page"] {
+        let reads = metrics.value(&format!("umbel_broker_reads_total{{kind=\"{kind}\"}}"));
+        assert!(reads < 20.0, "{reads} of {kind}");
+    }
 }
 
 /// Of two topics the server refuses one.

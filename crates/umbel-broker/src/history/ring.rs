@@ -80,11 +80,6 @@ impl Ring {
         self.messages.front().and_then(|first| first.message.id)
     }
 
-    /// The topic goes on behind this, which is no message.
-    pub(crate) fn pass_over(&mut self, id: MessageId) {
-        self.stand.position = id.into();
-    }
-
     /// Whether a message of this offset is on it.
     pub(crate) fn has(&self, offset: u64) -> bool {
         let at = self.index_behind(offset);

@@ -71,12 +71,12 @@ impl Origin {
     }
 
     /// An epoch that no topic had before.
-    fn epoch(&self, now: Timestamp) -> u64 {
+    fn epoch(&self, server: u32, now: Timestamp) -> u64 {
         let next = |last: u64| now.0.max(last + 1);
         let last =
             self.epochs.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)));
         let began = next(last.unwrap_or_else(|last| last));
-        u64::from(self.server()) << 32 | (began & u64::from(u32::MAX))
+        u64::from(server) << 32 | (began & u64::from(u32::MAX))
     }
 }
 
@@ -271,9 +271,14 @@ impl Slot<'_> {
         entry.used = Some(Instant::now());
         let ring = entry.ring.as_mut().expect("a topic with history has a ring");
         let stand = ring.stand();
-        let last = stand.position.0.filter(|last| !last.is_before_any_epoch());
-        let epoch =
-            last.map_or_else(|| origin.epoch(delivery.message.published), |last| last.epoch);
+        let epoch = match stand.position.0 {
+            // Whoever stands before the first message shall find it to be of the server that it knows.
+            Some(last) if last.is_before_any_epoch() => {
+                origin.epoch(last.server(), delivery.message.published)
+            }
+            Some(last) => last.epoch,
+            None => origin.epoch(origin.server(), delivery.message.published),
+        };
         delivery.message.id = Some(MessageId { epoch, offset: stand.offset() + 1 });
         delivery.life = stand.life;
         ring.push(delivery.clone(), self.budget);
@@ -295,5 +300,26 @@ impl Entry {
             }
             _ => true,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::tests::{delivery, worker};
+
+    /// Other topics are forgotten while somebody stands before a topic's first message.
+    #[test]
+    fn a_place_before_the_first_message_stays_good() {
+        let origin = Origin::new();
+        let mut shard = Shard::new(Budget::new(Arc::default(), 1 << 20));
+        let topic = Topic::new("a").unwrap();
+        let history = Some(History { messages: 10, seconds: 300, keep_seconds: 300 });
+        shard.attach(worker(0), &topic, history, &origin);
+        let place = shard.ring(&topic).unwrap().stand().position;
+        origin.begin_another();
+        let mut first = delivery("a", 1);
+        shard.slot(&topic, history, &origin).keep(&mut first, &origin);
+        assert!(place.goes_on_in(first.message.id.unwrap().epoch));
     }
 }

@@ -24,6 +24,8 @@ pub(super) struct Answer {
     pub(super) more: bool,
     /// Whether the key is to be kept from expiring, or has what is too old.
     pub(super) wants_tending: bool,
+    /// How many entries it passed over that are no messages.
+    skipped: u64,
     /// Offsets, and messages as they are kept.
     entries: Vec<(u64, Bytes)>,
 }
@@ -45,7 +47,7 @@ impl Answer {
     /// An answer of a test's own server.
     #[cfg(test)]
     pub(super) fn of(now: Timestamp, facts: Facts, more: bool, entries: Vec<(u64, Bytes)>) -> Self {
-        Self { now, facts, more, wants_tending: false, entries }
+        Self { now, facts, more, wants_tending: false, skipped: 0, entries }
     }
 
     /// Reads what the server said.
@@ -69,6 +71,7 @@ impl Answer {
         let before = id(next()?)?;
         let more = next()? == "1";
         let wants_tending = next()? == "1";
+        let skipped = next()?.parse().map_err(|_| malformed())?;
         let mut entries = Vec::new();
         while let Some(offset) = parts.next() {
             let offset = text(offset).and_then(|text| text.parse().ok()).ok_or_else(malformed)?;
@@ -78,7 +81,7 @@ impl Answer {
             entries.push((offset, message.into()));
         }
         let facts = Facts { first, end, at, following, before, server };
-        Ok(Self { now: Timestamp(millis * 1000), facts, more, wants_tending, entries })
+        Ok(Self { now: Timestamp(millis * 1000), facts, more, wants_tending, skipped, entries })
     }
 
     /// The offset of the last entry, be it a message or not.
@@ -89,7 +92,7 @@ impl Answer {
     /// The messages, and how many entries aren't any. `received` is the node's time.
     pub(super) fn messages(&self, topic: &Topic, received: u64) -> (Vec<Delivery>, u64) {
         let mut messages = Vec::with_capacity(self.entries.len());
-        let mut malformed = 0;
+        let mut malformed = self.skipped;
         for (offset, bytes) in &self.entries {
             match message(topic, *offset, bytes.clone(), received) {
                 Some(delivery) => messages.push(delivery),
@@ -133,7 +136,7 @@ mod tests {
         parts.extend(
             ["0000000a00000001-7", "0000000a00000001-3", "", "0000000a00000001", ""].map(bulk),
         );
-        parts.extend([Value::Int(1), Value::Int(0)]);
+        parts.extend([Value::Int(1), Value::Int(0), Value::Int(2)]);
         parts.extend(further);
         parts
     }
@@ -166,7 +169,7 @@ mod tests {
         assert_eq!((answer.facts, answer.more, answer.wants_tending), (facts, true, false));
         assert_eq!((answer.now, answer.last_offset()), (Timestamp(1_764_000_000_123_000), Some(5)));
         let (messages, malformed) = answer.messages(&topic, 99);
-        assert_eq!((messages.len(), malformed), (1, 2));
+        assert_eq!((messages.len(), malformed), (1, 4));
         assert_eq!((messages[0].message.id, messages[0].received), (Some(id(3)), 99));
     }
 

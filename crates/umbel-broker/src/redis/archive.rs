@@ -218,7 +218,7 @@ impl Archive {
     /// Has those topics looked at of which nothing was heard since the last call.
     pub(super) fn check_quiet(&mut self) {
         for (topic, track) in &mut self.topics {
-            if track.is_quiet() && track.wants_follow() {
+            if track.is_quiet() && track.wants_check() {
                 self.asks.checks.push_back(Ask::Follow(topic.clone()));
             }
         }
@@ -238,12 +238,14 @@ impl Archive {
     pub(super) fn take_asks(&mut self, most: usize, large: usize) -> Vec<Asked> {
         let mut taken = Vec::new();
         while taken.len() < most
-            && let Some(ask) = self.asks.next(taken.len() < large)
+            && let Some((ask, is_check)) = self.asks.next(taken.len() < large)
         {
             let Some(track) = self.topics.get_mut(ask.topic()) else {
                 continue;
             };
             let after = match &ask {
+                // Somebody had it asked meanwhile.
+                Ask::Follow(_) if is_check && !track.awaits_check() => continue,
                 Ask::Follow(_) => track.begin_follow(),
                 // It found what it wants on another's page, or is gone.
                 Ask::Page(_, after) if !track.is_wanted(*after) => continue,
@@ -439,10 +441,12 @@ impl Archive {
 }
 
 impl Asks {
-    /// The one that comes next; readers' first, as long as there is room for what they get.
-    fn next(&mut self, has_room: bool) -> Option<Ask> {
+    /// The one that comes next, and whether it is a check; readers' first, as long as there is room
+    /// for what they get.
+    fn next(&mut self, has_room: bool) -> Option<(Ask, bool)> {
         let reader = if has_room { self.readers.pop_front() } else { None };
-        reader.or_else(|| self.follows.pop_front()).or_else(|| self.checks.pop_front())
+        let urgent = reader.or_else(|| self.follows.pop_front()).map(|ask| (ask, false));
+        urgent.or_else(|| self.checks.pop_front().map(|ask| (ask, true)))
     }
 }
 

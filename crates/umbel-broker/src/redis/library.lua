@@ -18,8 +18,10 @@
 -- the session that shall not hear the message.
 
 -- Nodes replace an older version of this library by their own.
-local VERSION = 1
+local VERSION = 2
 local ONCE_SECONDS = 300
+-- How many entries that are no messages a read passes over at most.
+local MOST_SKIPPED = 10000
 
 -- The first half of epochs, asked for at most every 100 ms: a server seldom becomes another.
 local known_server, known_until = nil, 0
@@ -101,6 +103,16 @@ local function trim(key, ms, seconds)
   else
     redis.call('XTRIM', key, 'MAXLEN', 1)
   end
+end
+
+-- The message in an entry, unless it isn't one that umbel_publish wrote there.
+local function message_of(entry)
+  local epoch, message = epoch_of(entry), field(entry, 'm')
+  if not epoch or not message then return nil end
+  local digits = decimal((place(entry)))
+  local begin = '\255U\1\1\16' .. epoch .. '\2' .. string.char(#digits) .. digits
+  if string.sub(message, 1, #begin) ~= begin then return nil end
+  return message
 end
 
 -- The newest entry of an epoch up to an offset, if one is held. Epochs follow each other and none comes
@@ -206,6 +218,8 @@ local function publish(keys, args)
       if of ~= digest then
         return redis.error_reply('UMBELKEY another message was published with this key')
       end
+      -- A write: newer servers have WAIT wait only for what its own connection wrote.
+      call('SET', once, known, 'KEEPTTL')
       if id == '-' then id = '' end
       return { id, tonumber(receivers) }
     end
@@ -262,15 +276,15 @@ end
 -- ARGV: end | all | latest:<n> | <epoch>-<offset>; how many entries and how many bytes at most; for how
 -- many seconds the history holds a message; for how many the key shall live on, 0: as it is.
 -- Answers {server, milliseconds, last id, first held id, epoch at the offset, epoch behind it, last id
--- of the epoch before it, 1 if there is more, 1 if umbel_tend is due, offset, message, offset, message,
--- …}, '' for none. It writes nothing, so that it works while the server takes no writes.
+-- of the epoch before it, 1 if there is more, 1 if umbel_tend is due, how many entries were passed over
+-- that are no messages, offset, message, offset, message, …}, '' for none. It writes nothing, so that it works while the server takes no writes.
 local function read(keys, args)
   local call = redis.call
   local key, after = keys[1], args[1]
   local most, bytes, seconds, keep = tonumber(args[2]), tonumber(args[3]), tonumber(args[4]), tonumber(args[5])
   local time = call('TIME')
   local ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-  local answer = { server_id(ms), decimal(ms), '', '', '', '', '', 0, 0 }
+  local answer = { server_id(ms), decimal(ms), '', '', '', '', '', 0, 0, 0 }
   local last = call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1]
   if not last then return answer end
   local limit = ms - seconds * 1000
@@ -319,23 +333,31 @@ local function read(keys, args)
     return redis.error_reply('ERR umbel_read knows no place ' .. after)
   end
 
-  local given, size = 0, 0
+  local given, size, skipped = 0, 0, 0
   while given < most and size < bytes and from < last_offset do
     local entries = call('XRANGE', key, decimal(from + 1), '+', 'COUNT', math.min(most - given, 128))
     if #entries == 0 then break end
     for _, entry in ipairs(entries) do
-      local message = field(entry, 'm') or ''
-      if given > 0 and size + #message > bytes then
+      local message = message_of(entry)
+      if message and given > 0 and size + #message > bytes then
         size = bytes
         break
       end
       from = place(entry)
-      answer[#answer + 1] = decimal(from)
-      answer[#answer + 1] = message
-      given, size = given + 1, size + #message
+      if message then
+        answer[#answer + 1] = decimal(from)
+        answer[#answer + 1] = message
+        given, size = given + 1, size + #message
+      else
+        skipped = skipped + 1
+      end
+    end
+    if skipped > MOST_SKIPPED then
+      return redis.error_reply('ERR more than ' .. MOST_SKIPPED .. ' entries are no messages')
     end
   end
   if from < last_offset then answer[8] = 1 end
+  answer[10] = skipped
   return answer
 end
 

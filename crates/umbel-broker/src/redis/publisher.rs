@@ -331,8 +331,8 @@ impl Unsettled<'_> {
         let replicas = self.queue.wait_replicas;
         let waits = replicas > 0 && self.jobs.iter().any(Job::is_kept);
         if waits {
-            // It covers what was written before, over this connection or another: the probe writes
-            // over it before anything is published.
+            // It covers what this connection wrote, and all that was written before: also a message
+            // whose key is repeated, which is why that is a write.
             pipeline.cmd("WAIT").arg(replicas).arg(REPLICAS_WAIT.as_secs() * 1000);
         }
         let mut answers: Vec<Value> = pipeline.query_async(commands).await.map_err(Fault::from)?;

@@ -67,17 +67,6 @@ pub(super) fn stream() -> Rc<Stream> {
     STREAM.with(Clone::clone)
 }
 
-/// Ends the stream of the request at hand after a while, unless its answer is taken by then.
-pub(super) fn end_within(worker: &Worker, time: Duration) {
-    let stream = Rc::downgrade(&stream());
-    worker.tasks.spawn(Box::pin(async move {
-        tokio::time::sleep(time).await;
-        if let Some(stream) = stream.upgrade() {
-            stream.cut();
-        }
-    }));
-}
-
 /// Serves a connection that began with the preface, until it has ended or is expired.
 pub(super) async fn serve(
     worker: &Rc<Worker>,

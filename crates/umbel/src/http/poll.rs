@@ -62,7 +62,7 @@ impl Exchange {
         let is_http2 = self.request.version() == Version::HTTP_2;
         let polled = self.polled(topics, asked).await;
         if is_http2 {
-            http2::end_within(&worker, ANSWER_WAIT);
+            http2::stream().end_within(ANSWER_WAIT);
         }
         let outcome = match &polled {
             Ok((_, true)) => Polled::Something,

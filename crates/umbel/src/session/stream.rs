@@ -9,6 +9,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use tokio::time::Sleep;
 
 use super::{CloseReason, SessionRef};
 use crate::http::Piece;
@@ -27,6 +30,8 @@ pub(crate) const SEND_BUFFER_BYTES: usize = 2 * PIECE_BYTES;
 pub(crate) struct Stream {
     waker: RefCell<Option<Waker>>,
     cut: Cell<bool>,
+    /// When it is cut by itself.
+    deadline: RefCell<Option<Pin<Box<Sleep>>>>,
 }
 
 /// The messages of a session, as the body of an answer. The session lives as long as it does.
@@ -50,6 +55,12 @@ impl Stream {
         self.wake();
     }
 
+    /// Has it cut after a while, unless it has ended by then.
+    pub(crate) fn end_within(&self, time: Duration) {
+        *self.deadline.borrow_mut() = Some(Box::pin(tokio::time::sleep(time)));
+        self.wake();
+    }
+
     /// Goes on with the task, unless it was cut.
     pub(crate) fn poll(
         &self,
@@ -64,7 +75,10 @@ impl Stream {
             *known = Some(context.waker().clone());
         }
         drop(known);
-        task.poll(context)
+        let polled = task.poll(context);
+        let mut deadline = self.deadline.borrow_mut();
+        let is_late = deadline.as_mut().is_some_and(|end| end.as_mut().poll(context).is_ready());
+        if is_late { Poll::Ready(()) } else { polled }
     }
 }
 

@@ -142,6 +142,8 @@ enum Op {
     Come(usize),
     /// All that came go on, by so many bytes.
     Read(usize),
+    /// They have no patience and try again.
+    TryAgain,
     GoBack(usize),
 }
 
@@ -348,6 +350,11 @@ impl Bed {
                     visitor.go_on(&mut self.archive, &self.server, bytes);
                 }
             }
+            Op::TryAgain => {
+                for visitor in &mut self.visitors {
+                    visitor.waits = None;
+                }
+            }
             Op::GoBack(by) => {
                 self.cut();
                 self.server.go_back(by);
@@ -444,6 +451,7 @@ fn op() -> impl Strategy<Value = Op> {
         4 => (1_usize..3).prop_map(Op::Answer),
         2 => (0_usize..20).prop_map(Op::Come),
         4 => (0_usize..3000).prop_map(Op::Read),
+        1 => Just(Op::TryAgain),
     ]
 }
 

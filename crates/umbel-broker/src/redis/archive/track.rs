@@ -1,5 +1,6 @@
 //! One topic, followed without a hole.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tokio::sync::{Notify, oneshot};
@@ -43,6 +44,8 @@ pub(super) struct Track {
     /// Who waits until all that the server has by now is known here, and how often it had been asked
     /// when they came.
     confirming: Vec<(u64, Reply<()>)>,
+    /// Where the server stood when it was asked for the nth time, of what is still on its way.
+    awaited: VecDeque<(u64, u64)>,
 }
 
 /// Where a reader begins, of a topic that stands there.
@@ -74,6 +77,8 @@ enum Subscription {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Follow {
     Idle,
+    /// It is to be, but nobody waits for it.
+    Check,
     /// It is to be.
     Wanted,
     UnderWay,
@@ -129,6 +134,7 @@ impl Track {
             pages: Vec::new(),
             readers: Vec::new(),
             confirming: Vec::new(),
+            awaited: VecDeque::new(),
         }
     }
 
@@ -173,6 +179,21 @@ impl Track {
         self.wants_follow()
     }
 
+    /// Has the server asked what comes next when nobody else wants to ask; false if it is asked
+    /// already.
+    pub(super) fn wants_check(&mut self) -> bool {
+        let is_idle = self.follow == Follow::Idle;
+        if is_idle {
+            self.follow = Follow::Check;
+        }
+        is_idle
+    }
+
+    /// Whether the check is still to be made.
+    pub(super) fn awaits_check(&self) -> bool {
+        self.follow == Follow::Check
+    }
+
     /// Has the server asked what comes next; false if it is asked already.
     pub(super) fn wants_follow(&mut self) -> bool {
         std::mem::replace(&mut self.follow, Follow::Wanted) != Follow::Wanted
@@ -202,6 +223,7 @@ impl Track {
             answer_all(replies, &Err(error.clone()));
         }
         self.confirm(u64::MAX, &Err(error));
+        self.awaited.clear();
         self.end_filling();
     }
 
@@ -272,6 +294,7 @@ impl Track {
             self.follow = Follow::Idle;
         }
         let mut judged = Judged::Repaired(0);
+        let leads_nowhere = answer.more && messages.is_empty() && self.known;
         let life = self.ring.stand().life;
         if !self.known {
             followed.was_refused = self.refused.is_some();
@@ -286,12 +309,20 @@ impl Track {
             };
         }
         let lacks = match judged {
+            Judged::Repaired(_) if leads_nowhere => {
+                let text = "its entries are no messages".to_owned();
+                self.give_up(&FetchError { passes: false, text }, hands);
+                false
+            }
             Judged::Repaired(count) => {
                 followed.repaired = count;
                 let is_behind = self.held.is_some() || answer.more;
                 is_behind && self.go_on(is_newest, answer.more, hands)
             }
-            Judged::OnItsWay => !self.confirming.is_empty(),
+            Judged::OnItsWay => {
+                self.awaited.push_back((asks, answer.facts.end.offset()));
+                false
+            }
             Judged::Outdated => true,
         };
         followed.asks_again = lacks && !is_asked_again && self.wants_follow();
@@ -341,15 +372,6 @@ impl Track {
             }
             repaired += 1;
             self.hand_on(delivery, hands);
-        }
-        // Behind the last message there may be entries that are none: they are passed over, unless
-        // nothing behind them says which epoch that would be.
-        if let Some(offset) = answer.last_offset()
-            && offset > self.ring.stand().offset()
-            && let Position(Some(id)) = self.ring.stand().position
-            && (answer.more || answer.facts.end.0.is_some_and(|end| end.epoch == id.epoch))
-        {
-            self.ring.pass_over(MessageId { offset, ..id });
         }
         Judged::Repaired(repaired)
     }
@@ -536,6 +558,10 @@ impl Track {
         // Not all entries are messages.
         let known = if answer.more { answer.last_offset() } else { None };
         let end = known.unwrap_or(answer.facts.end.offset()).min(until - 1);
+        if answer.more && next.is_none() {
+            let text = "its entries are no messages".to_owned();
+            self.refuse_page(after, &FetchError { passes: false, text });
+        }
         let page = Arc::new(Page::new(stand.life, start.position, end, messages));
         self.pages.push(page.clone());
         self.answer_readers(after, &Ok((start, stand)));
@@ -552,10 +578,12 @@ impl Track {
     }
 
     /// Whether somebody still waits for a page behind this place.
-    pub(super) fn is_wanted(&self, after: After) -> bool {
-        self.readers.iter().any(|(place, replies)| {
-            *place == after && replies.iter().any(|reply| !reply.is_closed())
-        })
+    pub(super) fn is_wanted(&mut self, after: After) -> bool {
+        for (_, replies) in self.readers.iter_mut().filter(|(place, _)| *place == after) {
+            replies.retain(|reply| !reply.is_closed());
+        }
+        self.readers.retain(|(_, replies)| !replies.is_empty());
+        self.readers.iter().any(|(place, _)| *place == after)
     }
 
     pub(super) fn refuse_page(&mut self, after: After, error: &FetchError) {
@@ -584,6 +612,12 @@ impl Track {
         delivery.life = self.ring.stand().life;
         self.ring.push(delivery.clone(), hands.budget);
         hands.parcels.push(Parcel::Message(delivery));
+        while let Some((asks, end)) = self.awaited.front().copied()
+            && end <= self.ring.stand().offset()
+        {
+            self.awaited.pop_front();
+            self.confirm(asks, &Ok(()));
+        }
     }
 
     fn tell_gap(&mut self, reason: GapReason, position: Position, hands: &mut Hands<'_>) {
@@ -592,6 +626,7 @@ impl Track {
         self.ring.restart(stand, hands.budget);
         self.is_deep = false;
         self.pages.clear();
+        self.awaited.clear();
         let topic = hands.topic.clone();
         hands.parcels.push(Parcel::Gap { topic, reason, stand: Some(stand) });
     }
