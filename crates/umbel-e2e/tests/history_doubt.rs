@@ -219,9 +219,19 @@ async fn a_short_history_costs_nobody_what_comes_by_the_channel() {
     for number in 1..60 {
         assert_eq!(stream.data().await, number.to_string());
     }
+    // The last ones are here before the server's answer is, and nothing comes behind them.
+    for number in 60..63 {
+        bed.publish("last.1", &number.to_string()).await;
+    }
+    let mut stranger = bed.back("/topics/last.1", "0123456789abcdef-3").await;
+    assert_eq!(stranger.gap("last.1").await, "unknown_epoch");
+    assert_eq!(stranger.data().await, "62");
+    for number in 60..63 {
+        assert_eq!(stream.data().await, number.to_string());
+    }
     let mut back = bed.back("/topics/last.1", &first).await;
     assert_eq!(back.gap("last.1").await, "too_old");
-    assert_eq!(back.data().await, "59");
+    assert_eq!(back.data().await, "62");
     let metrics = bed.node().metrics().await;
     let reads = metrics.value("umbel_broker_reads_total{kind=\"follow\"}");
     assert!(reads < 40.0, "{reads} reads");
@@ -294,12 +304,20 @@ async fn a_long_run_of_entries_by_hand_is_passed_over_once() {
     }
     assert_eq!(stream.gap("feed.1").await, "rewound", "behind them begins another epoch");
     assert_eq!((stream.data().await, stream.data().await), ("300".to_owned(), "301".to_owned()));
+    // One more is the last that there is.
+    let add = ["XADD", "umbel:feed.1", "302-9999999999999", "by", "hand"];
+    assert_eq!(client.command(&add).await, "302-9999999999999");
     let mut back = bed.back("/topics/feed.1", &first).await;
     assert_eq!(back.data().await, "2");
     assert_eq!(back.gap("feed.1").await, "rewound");
     assert_eq!((back.data().await, back.data().await), ("300".to_owned(), "301".to_owned()));
-    bed.publish("feed.1", "302").await;
-    assert_eq!((stream.data().await, back.data().await), ("302".to_owned(), "302".to_owned()));
+    let other = World::new().settings(SETTINGS).broker(&bed.redis.url()).start().await;
+    let mut now = other.node(0).sse("/topics/feed.1").await;
+    bed.publish("feed.1", "303").await;
+    for stream in [&mut stream, &mut back, &mut now] {
+        assert_eq!(stream.gap("feed.1").await, "rewound");
+        assert_eq!(stream.data().await, "303");
+    }
     let metrics = bed.node().metrics().await;
     for kind in ["follow", "whole", "page"] {
         let reads = metrics.value(&format!("umbel_broker_reads_total{{kind=\"{kind}\"}}"));

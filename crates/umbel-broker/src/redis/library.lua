@@ -68,6 +68,23 @@ local function id_of(entry)
   return epoch .. '-' .. decimal(offset)
 end
 
+-- The newest entry that says of which epoch it is, from this one back.
+local function newest_of_any(key, entry)
+  local seen = 0
+  while entry and not epoch_of(entry) do
+    local offset = place(entry)
+    if offset < 1 or seen > MOST_SKIPPED then return nil end
+    local entries = redis.call('XREVRANGE', key, decimal(offset - 1), '-', 'COUNT', 64)
+    for i = 1, #entries do
+      entry = entries[i]
+      if epoch_of(entry) then return entry end
+    end
+    if #entries == 0 then return nil end
+    seen = seen + #entries
+  end
+  return entry
+end
+
 -- The first entry that is not too old, of a stream whose last one isn't. Entries' times go up with
 -- their offsets.
 local function first_fresh(key, low, high, limit)
@@ -289,7 +306,8 @@ local function read(keys, args)
   if not last then return answer end
   local limit = ms - seconds * 1000
   local last_offset, last_time = place(last)
-  answer[3] = id_of(last)
+  local known = newest_of_any(key, last)
+  if known then answer[3] = id_of(known) end
   if keep > 0 and call('PTTL', key) < keep * 500 then answer[9] = 1 end
   if last_time <= limit then
     if keep > 0 and call('XLEN', key) > 1 then answer[9] = 1 end
@@ -333,7 +351,7 @@ local function read(keys, args)
     return redis.error_reply('ERR umbel_read knows no place ' .. after)
   end
 
-  local given, size, skipped = 0, 0, 0
+  local given, size, skipped, in_a_row = 0, 0, 0, 0
   while given < most and size < bytes and from < last_offset do
     local entries = call('XRANGE', key, decimal(from + 1), '+', 'COUNT', math.min(most - given, 128))
     if #entries == 0 then break end
@@ -347,13 +365,14 @@ local function read(keys, args)
       if message then
         answer[#answer + 1] = decimal(from)
         answer[#answer + 1] = message
-        given, size = given + 1, size + #message
+        given, size, in_a_row = given + 1, size + #message, 0
       else
-        skipped = skipped + 1
+        skipped, in_a_row = skipped + 1, in_a_row + 1
       end
     end
-    if skipped > MOST_SKIPPED then
-      return redis.error_reply('ERR more than ' .. MOST_SKIPPED .. ' entries are no messages')
+    if in_a_row > MOST_SKIPPED then
+      if given > 0 then break end
+      return redis.error_reply('ERR more than ' .. MOST_SKIPPED .. ' entries in a row are no messages')
     end
   end
   if from < last_offset then answer[8] = 1 end

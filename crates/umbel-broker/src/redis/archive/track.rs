@@ -247,6 +247,10 @@ impl Track {
         if self.held.is_none() {
             match self.place_of(id) {
                 Place::Next => {
+                    if matches!(self.subscription, Subscription::Confirmed { .. }) {
+                        // Nothing lies between what was known before it and now.
+                        self.subscription = Subscription::Intact;
+                    }
                     let stand = self.ring.stand();
                     self.hand_on(delivery, hands);
                     return (if is_first { Fit::First(stand) } else { Fit::Next }, false);
@@ -320,7 +324,12 @@ impl Track {
                 is_behind && self.go_on(is_newest, answer.more, hands)
             }
             Judged::OnItsWay => {
-                self.awaited.push_back((asks, answer.facts.end.offset()));
+                let end = answer.facts.end.offset();
+                if end <= self.ring.stand().offset() {
+                    self.confirm(asks, &Ok(()));
+                } else {
+                    self.awaited.push_back((asks, end));
+                }
                 false
             }
             Judged::Outdated => true,
