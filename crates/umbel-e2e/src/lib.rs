@@ -33,4 +33,4 @@ pub use sse::SseClient;
 pub use wait::{DEADLINE, eventually, within};
 pub use watcher::{Publisher, Record, Seen, Watcher, Way};
 pub use websocket::{Frame, HANDSHAKE, Opcode, WebSocketClient, masked_frame};
-pub use world::World;
+pub use world::{World, WorldBuilder};

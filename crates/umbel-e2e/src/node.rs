@@ -37,8 +37,12 @@ pub(crate) struct NodeOptions {
 }
 
 impl Default for NodeOptions {
+    /// One worker, so that what a test sees is the same on every machine, and a node that leaves at
+    /// once. What a test sets itself comes later and wins.
     fn default() -> Self {
-        Self { workers: 1, settings: String::new(), environment: Vec::new(), broker: None }
+        let at_once = ["UMBEL_DRAIN__PAUSE_SECONDS", "UMBEL_DRAIN__DRAIN_SECONDS"];
+        let environment = at_once.map(|name| (name.to_owned(), "0".to_owned()));
+        Self { workers: 1, settings: String::new(), environment: environment.into(), broker: None }
     }
 }
 

@@ -274,7 +274,7 @@ async fn a_subscriber_comes_back_after_the_node_was_restarted() {
         world.node_mut(0).restart().await;
         let lost = subscriber.says("coming back in").await;
         if transport == "ws" {
-            assert!(lost.contains("closed the session with 1001: the node stops"), "{lost}");
+            assert!(lost.contains("closed the session with 1012: reconnect"), "{lost}");
         }
         subscriber.says("subscribed again; what was published to a in between is missing").await;
         succeeded(&publish(world.node(0), &["a", "after"], b"").await);

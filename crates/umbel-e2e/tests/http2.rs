@@ -203,7 +203,7 @@ async fn the_node_s_end_is_told_with_the_streams_ends_and_goaway() {
     raw.send(&RawFrame::bytes(RawFrame::SETTINGS, 0, 0, b"")).await;
     raw.send(&RawFrame::get(1, "/topics/news", &[])).await;
     raw.frame_of(RawFrame::DATA).await.unwrap();
-    world.node(0).signal("TERM");
+    world.node(0).signal("INT");
     assert_eq!(first.ends().await, None);
     assert_eq!(second.ends().await, None);
     client.ended().await.unwrap();

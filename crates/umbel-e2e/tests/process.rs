@@ -90,23 +90,26 @@ async fn the_reference_is_a_file_that_the_node_takes() {
 }
 
 #[tokio::test]
-async fn at_the_end_sessions_are_told_and_the_exit_is_clean() {
-    for signal in ["TERM", "INT"] {
-        let mut world = World::new().workers(2).start().await;
-        let node = world.node(0);
-        let mut plain = node.subscribe("a").await;
-        let mut json = node.json().await;
-        let mut sse = node.sse("/topics/a").await;
-        let mut idle = node.client().await;
-        assert_eq!(idle.get("/").await.status, 200);
-        node.signal(signal);
-        assert_eq!(plain.closed_with(1001).await, "the node stops");
-        json.closed_with(1001).await;
-        assert!(sse.ends().await);
-        assert!(idle.ends().await);
-        drop((plain, json, sse, idle));
-        assert_eq!(world.node_mut(0).exit_code().await, Some(0));
-    }
+async fn an_interrupt_ends_it_at_once_and_sessions_are_told() {
+    let mut world = World::new()
+        .workers(2)
+        .environment("UMBEL_DRAIN__PAUSE_SECONDS", "1000")
+        .environment("UMBEL_DRAIN__DEADLINE_SECONDS", "2000")
+        .start()
+        .await;
+    let node = world.node(0);
+    let mut plain = node.subscribe("a").await;
+    let mut json = node.json().await;
+    let mut sse = node.sse("/topics/a").await;
+    let mut idle = node.client().await;
+    assert_eq!(idle.get("/").await.status, 200);
+    node.signal("INT");
+    assert_eq!(plain.closed_with(1001).await, "the node stops");
+    json.closed_with(1001).await;
+    assert!(sse.ends().await);
+    assert!(idle.ends().await);
+    drop((plain, json, sse, idle));
+    assert_eq!(world.node_mut(0).exit_code().await, Some(0));
 }
 
 #[tokio::test]

@@ -524,7 +524,7 @@ mod metrics {
         assert_eq!(unnamed(&mut one).await, json!({"cpu": 1}));
         node.metric_becomes("umbel_sessions_open{transport=\"sse\"}", 2.0).await;
         close_stream(node, one, 1).await;
-        node.signal("TERM");
+        node.signal("INT");
         assert!(waiting.ends().await, "it was open and got nothing");
     }
 }

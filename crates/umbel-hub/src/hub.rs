@@ -315,6 +315,26 @@ impl<S> Hub<S> {
         }
     }
 
+    /// Gives back what logs hold beyond what is still to be written, and forgets spare ones. For
+    /// when memory is short: it walks all topics and their subscriptions.
+    pub fn shorten_logs(&mut self) {
+        self.spare.clear();
+        let Self { topics, subscriptions, tally, .. } = self;
+        for (_, topic) in topics {
+            topic.for_each_lane(|lane| {
+                let positions =
+                    lane.subscribers.iter().map(|key| subscriptions[key.index()].position);
+                let slowest = positions.min().unwrap_or(lane.next);
+                if let Some(log) = &mut lane.log {
+                    let capacity = log.capacity();
+                    log.trim(slowest);
+                    log.shrink();
+                    tally.log_bytes = tally.log_bytes + log.capacity() - capacity;
+                }
+            });
+        }
+    }
+
     /// Where a topic that is held stands; `None` if it isn't held.
     pub fn stand(&self, name: &Topic) -> Option<Option<Stand>> {
         Some(self.topics[self.names.get(name)?.index()].stand)

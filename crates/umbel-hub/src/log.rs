@@ -210,6 +210,21 @@ impl Log {
         }
     }
 
+    /// Gives back what the allocations hold beyond twice their need.
+    pub(crate) fn shrink(&mut self) {
+        if self.bytes.capacity() > 2 * self.bytes.len() {
+            self.bytes.shrink_to_fit();
+        }
+        if self.entries.capacity() > 2 * self.entries.len() {
+            self.entries.shrink_to_fit();
+        }
+        if let Some(positions) = &mut self.positions
+            && positions.after.capacity() > 2 * positions.after.len()
+        {
+            positions.after.shrink_to_fit();
+        }
+    }
+
     /// What remains of the frame at `position` of which `partial` bytes are written.
     pub(crate) fn rest_of_frame(&self, position: u64, partial: u32) -> &[u8] {
         &self.bytes[self.start_of(position) + partial as usize..self.start_of(position + 1)]

@@ -82,6 +82,17 @@ struct Behind {
 }
 
 impl<S> Hub<S> {
+    /// Changes how far behind a subscription, and all of a session together, may be. It holds for
+    /// each session from the next time that it is [enforced](Self::enforce).
+    pub fn set_behind_bytes(&mut self, behind_bytes: usize) {
+        self.behind_bytes = behind_bytes;
+    }
+
+    /// How many bytes a session is behind by, all its subscriptions together.
+    pub fn behind_bytes_of(&self, session: SessionKey) -> usize {
+        self.measure(session).0
+    }
+
     /// Holds a session that can't be written to its budget. To be called whenever a write was cut
     /// short and whenever more became due since.
     pub fn enforce(&mut self, session: SessionKey) -> Verdict {

@@ -48,6 +48,10 @@ enum Op {
     Reopen {
         session: usize,
     },
+    /// Memory is short, or not any more: from now on this is how far behind one may be.
+    Allow {
+        bytes: usize,
+    },
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -61,6 +65,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => session().prop_map(|session| Op::Control { session }),
         3 => topic().prop_map(|topic| Op::Gap { topic }),
         1 => session().prop_map(|session| Op::Reopen { session }),
+        1 => (20..200_usize).prop_map(|bytes| Op::Allow { bytes }),
     ]
 }
 
@@ -152,6 +157,17 @@ impl Bed {
                 );
             }
             Op::Gap { topic } => self.gap(topic),
+            Op::Allow { bytes } => {
+                self.hub.set_behind_bytes(bytes);
+                for session in 0..SESSIONS {
+                    // What was written meanwhile is what the socket took.
+                    let key = self.clients[session].key;
+                    if !self.clients[session].drained {
+                        self.enforce(key);
+                    }
+                }
+                self.hub.shorten_logs();
+            }
             Op::Reopen { session } => {
                 let fresh = self.open(dialect(session));
                 let old = std::mem::replace(&mut self.clients[session], fresh);
@@ -365,8 +381,11 @@ proptest! {
     fn within_the_budget_nothing_is_lost_or_doubled(ops in prop::collection::vec(op(), 1..80)) {
         let mut bed = Bed::new(1 << 20, OnSlow::Disconnect);
         for op in ops {
-            if !matches!(op, Op::Unsubscribe { .. } | Op::Reopen { .. }) {
-                bed.run(op);
+            match op {
+                Op::Unsubscribe { .. } | Op::Reopen { .. } => {}
+                // Memory is given back, and nobody is too far behind.
+                Op::Allow { .. } => bed.run(Op::Allow { bytes: 1 << 20 }),
+                op => bed.run(op),
             }
         }
         for session in 0..SESSIONS {

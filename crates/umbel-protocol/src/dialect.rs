@@ -66,6 +66,16 @@ impl Dialect {
             Self::Sse => sse::write_gap(out, topic, reason, position),
         }
     }
+
+    /// Appends what tells a session that it is about to be closed because it shall come back
+    /// elsewhere, and after what time. Plain frames can't carry it: the close code has to do.
+    pub fn write_moving(self, out: &mut Vec<u8>, reconnect_after_millis: u64) {
+        match self {
+            Self::Plain => {}
+            Self::Json => json::Reply::Moving { reconnect_after_millis }.write(out, None),
+            Self::Sse => sse::write_moving(out, reconnect_after_millis),
+        }
+    }
 }
 
 /// What frames of one dialect may differ in. WebSocket frames don't.
@@ -209,6 +219,21 @@ mod tests {
         // Who is told once must not be told again after a reconnect.
         assert!(
             gap(Dialect::Sse, position).starts_with("id: 0000000000000001-2\nevent: umbel.gap\n")
+        );
+    }
+
+    #[test]
+    fn a_session_that_moves_is_told_when_to_come_back() {
+        let told = |dialect: Dialect| {
+            let mut out = Vec::new();
+            dialect.write_moving(&mut out, 250);
+            String::from_utf8_lossy(&out).into_owned()
+        };
+        assert_eq!(told(Dialect::Plain), "");
+        assert!(told(Dialect::Json).ends_with(r#"{"op":"moving","reconnect_after_ms":250}"#));
+        assert_eq!(
+            told(Dialect::Sse),
+            "retry: 250\nevent: umbel.moving\ndata: {\"reconnect_after_ms\":250}\n\n"
         );
     }
 

@@ -86,6 +86,15 @@ pub fn write_gap(out: &mut Vec<u8>, topic: &Topic, reason: GapReason, position: 
     out.extend_from_slice(block.as_bytes());
 }
 
+/// Appends an `umbel.moving` event: the stream is about to end, and the client comes back after
+/// that time, which a browser does by itself.
+pub fn write_moving(out: &mut Vec<u8>, reconnect_after_millis: u64) {
+    let block = format!(
+        "retry: {reconnect_after_millis}\nevent: umbel.moving\ndata: {{\"reconnect_after_ms\":{reconnect_after_millis}}}\n\n"
+    );
+    out.extend_from_slice(block.as_bytes());
+}
+
 /// One `data:` line per line of the payload; an empty payload is one empty line, which fires an
 /// event with empty data.
 fn write_data(out: &mut Vec<u8>, mut rest: &[u8]) {

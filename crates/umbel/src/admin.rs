@@ -1,8 +1,10 @@
-//! The admin listener: metrics and health, on a thread that no session waits for.
+//! The admin listener: metrics, health and leaving, on a thread that no session waits for.
+
+mod permit;
 
 use std::convert::Infallible;
 use std::io;
-use std::net::TcpListener as StdListener;
+use std::net::{IpAddr, TcpListener as StdListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,13 +16,16 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus::process_collector::ProcessCollector;
-use prometheus::{Gauge, IntGauge, Opts, Registry, TextEncoder};
+use prometheus::{IntGauge, Opts, Registry, TextEncoder};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 use tokio::task::{JoinSet, LocalSet};
 use umbel_broker::Broker;
-use umbel_metrics::{LabelSet, Merged, Transport};
+use umbel_metrics::{Gauge, LabelSet, Merged, Transport};
 
 use crate::clock::Clock;
+use crate::config::{AdminToken, Settings};
+use crate::drain::{Asked, Stage, Stages};
 use crate::http::{Answer, Problem};
 use crate::worker::{WorkerMetrics, families};
 
@@ -41,6 +46,11 @@ pub(crate) struct Admin {
     broker: Arc<Broker>,
     /// Whether the node is ready also while its broker can't be used.
     ready_without: bool,
+    stages: Stages,
+    /// Asks the node to leave.
+    ask: mpsc::Sender<Asked>,
+    token: Option<AdminToken>,
+    leaving: IntGauge,
     clock: Clock,
 }
 
@@ -52,9 +62,11 @@ struct Allocator {
 
 impl Admin {
     pub(crate) fn new(
+        settings: &Settings,
         workers: Vec<Arc<WorkerMetrics>>,
         broker: Arc<Broker>,
-        ready_without: bool,
+        stages: Stages,
+        ask: mpsc::Sender<Asked>,
         clock: Clock,
     ) -> Self {
         let registry = Registry::new();
@@ -71,7 +83,20 @@ impl Admin {
         let allocator = Allocator::new();
         register(Box::new(allocator.allocated.clone()));
         register(Box::new(allocator.resident.clone()));
-        Self { registry, allocator, workers, broker, ready_without, clock }
+        let leaving = gauge("umbel_leaving", "1 from when the node was asked to leave.");
+        register(Box::new(leaving.clone()));
+        Self {
+            registry,
+            allocator,
+            workers,
+            broker,
+            ready_without: settings.broker.ready_without,
+            stages,
+            ask,
+            token: settings.admin_token.clone(),
+            leaving,
+            clock,
+        }
     }
 
     /// Serves until it is dropped. Returns if the listener fails.
@@ -90,8 +115,8 @@ impl Admin {
         loop {
             tokio::select! {
                 accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
-                    Ok((stream, _)) => {
-                        connections.spawn_local(admin.clone().connection(stream));
+                    Ok((stream, peer)) => {
+                        connections.spawn_local(admin.clone().connection(stream, peer.ip()));
                     }
                     Err(error) => {
                         tracing::warn!(%error, "Admin connection can't be accepted");
@@ -103,9 +128,9 @@ impl Admin {
         }
     }
 
-    async fn connection(self: Rc<Self>, stream: TcpStream) {
+    async fn connection(self: Rc<Self>, stream: TcpStream, peer: IpAddr) {
         let service = service_fn(|request| {
-            let answer = self.answer(&request);
+            let answer = self.answer(&request, peer);
             async { Ok::<_, Infallible>(answer) }
         });
         let served = http1::Builder::new()
@@ -115,9 +140,16 @@ impl Admin {
         let _ = tokio::time::timeout(CONNECTION_DEADLINE, served).await;
     }
 
-    fn answer(&self, request: &Request<Incoming>) -> Answer {
-        if request.method() != Method::GET {
-            return Problem::method_not_allowed("GET").into();
+    fn answer(&self, request: &Request<Incoming>, peer: IpAddr) -> Answer {
+        match (request.uri().path(), request.method()) {
+            ("/drain", &Method::POST) => {
+                let permitted = permit::check(self.token.as_ref(), peer, request.headers());
+                return permitted.map_or_else(Answer::from, |()| self.drain());
+            }
+            ("/drain", &Method::GET) => return self.stage(StatusCode::OK),
+            ("/drain", _) => return Problem::method_not_allowed("GET, POST").into(),
+            (_, &Method::GET) => {}
+            _ => return Problem::method_not_allowed("GET").into(),
         }
         match request.uri().path() {
             "/metrics" => self.metrics(),
@@ -128,7 +160,27 @@ impl Admin {
         }
     }
 
+    /// Has the node leave, as SIGTERM does; if it is about to, has it hurry.
+    fn drain(&self) -> Answer {
+        tracing::info!("Asked to leave by the admin listener");
+        // If there is one wish already that the node hasn't seen, this one is the same.
+        let _ = self.ask.try_send(Asked::Drain);
+        self.stage(StatusCode::ACCEPTED)
+    }
+
+    fn stage(&self, status: StatusCode) -> Answer {
+        let sessions: f64 = self
+            .workers
+            .iter()
+            .flat_map(|worker| worker.sessions_open.iter().map(Gauge::get))
+            .sum();
+        let stage = self.stages.borrow().as_str();
+        let text = format!("{}\n", serde_json::json!({ "stage": stage, "sessions": sessions }));
+        text_answer(status, "application/json", text)
+    }
+
     fn metrics(&self) -> Answer {
+        self.leaving.set((*self.stages.borrow() > Stage::Serving).into());
         self.allocator.update();
         match TextEncoder::new().encode_to_string(&self.registry.gather()) {
             Ok(text) => text_answer(StatusCode::OK, prometheus::TEXT_FORMAT, text),
@@ -136,8 +188,12 @@ impl Admin {
         }
     }
 
-    /// The node is ready while it is live and its broker can be used.
+    /// The node is ready while it is live, its broker can be used, and it isn't about to leave.
     fn ready(&self) -> Answer {
+        if *self.stages.borrow() > Stage::Serving {
+            let text = "the node leaves\n".to_owned();
+            return text_answer(StatusCode::SERVICE_UNAVAILABLE, "text/plain", text);
+        }
         match self.broker.trouble().filter(|_| !self.ready_without) {
             None => self.live(),
             Some(trouble) => {
@@ -185,7 +241,6 @@ impl Admin {
 
 impl Allocator {
     fn new() -> Self {
-        let gauge = |name, help| IntGauge::new(name, help).expect("names are constants");
         Self {
             allocated: gauge(
                 "umbel_allocator_allocated_bytes",
@@ -201,18 +256,22 @@ impl Allocator {
     /// Statistics are of the last epoch, so a new one is begun. Without jemalloc they stay 0.
     fn update(&self) {
         use tikv_jemalloc_ctl::{epoch, stats};
-        let gauge = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
+        let as_gauge = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
         if epoch::advance().is_ok() {
-            self.allocated.set(stats::allocated::read().map_or(0, gauge));
-            self.resident.set(stats::resident::read().map_or(0, gauge));
+            self.allocated.set(stats::allocated::read().map_or(0, as_gauge));
+            self.resident.set(stats::resident::read().map_or(0, as_gauge));
         }
     }
 }
 
-fn build_info() -> Gauge {
+fn gauge(name: &str, help: &str) -> IntGauge {
+    IntGauge::new(name, help).expect("names are constants")
+}
+
+fn build_info() -> prometheus::Gauge {
     let options = Opts::new("umbel_build_info", "1, labelled with the version.")
         .const_label("version", env!("CARGO_PKG_VERSION"));
-    let gauge = Gauge::with_opts(options).expect("name and label are constants");
+    let gauge = prometheus::Gauge::with_opts(options).expect("name and label are constants");
     gauge.set(1.0);
     gauge
 }
@@ -227,13 +286,17 @@ fn text_answer(status: StatusCode, content_type: &'static str, text: String) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::drain::Leaving;
 
     #[test]
     fn a_worker_that_does_not_tick_makes_the_node_unhealthy() {
         let workers: Vec<_> = (0..2).map(|_| Arc::<WorkerMetrics>::default()).collect();
         let long_ago = Clock::started_before(STUCK * 2);
         let broker = Arc::new(Broker::Memory(umbel_broker::MemoryBroker::new([], 0)));
-        let admin = Admin::new(workers.clone(), broker, false, long_ago);
+        let stages = Leaving::new(Settings::default().drain).stages();
+        let (ask, _) = mpsc::channel(1);
+        let admin =
+            Admin::new(&Settings::default(), workers.clone(), broker, stages, ask, long_ago);
         workers[0].last_tick_micros.set(long_ago.micros());
         assert_eq!(admin.live().status(), StatusCode::SERVICE_UNAVAILABLE, "worker 1 never ticked");
         assert_eq!(admin.stuck_worker().map(|(worker, _)| worker), Some(1));

@@ -11,11 +11,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{self, Mistakes, Settings, Sources};
-use crate::node::Node;
+use crate::node::{Asked, Node};
 use outcome::{EXIT_MISTAKES, exit_code, print};
 
 /// One message in, every subscriber out: pub/sub fan-out over WebSocket and SSE.
@@ -100,7 +100,8 @@ fn serve(flags: Serve) -> ExitCode {
     };
     start_log();
     print!("{}", banner(&node));
-    match node.run(stop_signal()) {
+    let mut signals = Signals::default();
+    match node.run(async move || signals.next().await) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("umbel: {error}");
@@ -157,13 +158,28 @@ fn banner(node: &Node) -> String {
     )
 }
 
-/// Ready when the process is asked to end.
-async fn stop_signal() {
-    let mut terminate =
-        signal(SignalKind::terminate()).expect("SIGTERM can be caught on every Unix");
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = tokio::signal::ctrl_c() => {}
+/// The signals by which a process is asked to end. They are caught from the first call on.
+#[derive(Debug, Default)]
+struct Signals {
+    terminate: Option<Signal>,
+    interrupt: Option<Signal>,
+}
+
+impl Signals {
+    /// What the next one asks for: SIGTERM comes from service managers, which wait; SIGINT from
+    /// people, who don't like to.
+    ///
+    /// Cancel safe.
+    async fn next(&mut self) -> Asked {
+        let caught = |kind| signal(kind).expect("both can be caught on every Unix");
+        let terminate = self.terminate.get_or_insert_with(|| caught(SignalKind::terminate()));
+        let interrupt = self.interrupt.get_or_insert_with(|| caught(SignalKind::interrupt()));
+        tokio::select! {
+            _ = terminate.recv() => Asked::Drain,
+            _ = interrupt.recv() => {
+                tracing::info!("Stopping");
+                Asked::Stop
+            }
+        }
     }
-    tracing::info!("Stopping");
 }

@@ -7,9 +7,11 @@ mod effective;
 mod file;
 mod mask;
 mod mistake;
+mod networks;
 mod origins;
 mod reference;
 mod settings;
+mod table;
 mod topic_rules;
 mod value;
 
@@ -19,12 +21,15 @@ use std::path::{Path, PathBuf};
 pub use effective::Provenance;
 pub(crate) use mask::masked;
 pub use mistake::{Mistake, Mistakes, Place};
+pub use networks::Networks;
 pub use origins::Origins;
 pub use reference::reference;
-pub use settings::{BrokerSettings, BrokerUrl, Limits, Listen, NodeSettings, Settings};
+pub use settings::{
+    AdminToken, BrokerSettings, BrokerUrl, DrainSettings, Limits, Listen, NodeSettings, Settings,
+};
 pub use topic_rules::{Access, TopicRule, TopicRules};
 
-use settings::SETTINGS;
+use table::SETTINGS;
 use value::Value;
 
 /// Where settings come from.
@@ -129,12 +134,44 @@ impl Settings {
                 ),
             );
         }
+        self.find_contradictions_of_time_and_memory(mistakes);
+        if self.listen.proxy_protocol && self.listen.trusted_proxies.is_empty() {
+            mistakes.add(
+                Place::Settings,
+                "listen.proxy_protocol is on, but no proxy is trusted: add its network to listen.trusted_proxies".to_owned(),
+            );
+        }
         if !http.ip().is_loopback() && self.topics.is_open_to_all() {
             mistakes.add(
                 Place::Settings,
                 format!(
                     "listen.http is {http}, which others can reach, but no rule says who may do what; \
                      add at least: [[topics]] match = \"**\" subscribe = \"anyone\" publish = \"nobody\""
+                ),
+            );
+        }
+    }
+}
+
+impl Settings {
+    fn find_contradictions_of_time_and_memory(&self, mistakes: &mut Mistakes) {
+        let DrainSettings { pause_seconds, drain_seconds, deadline_seconds } = self.drain;
+        let needed = pause_seconds + drain_seconds + DrainSettings::GOODBYE_SECONDS;
+        if deadline_seconds < needed {
+            mistakes.add(
+                Place::Settings,
+                format!("drain.deadline_seconds ({deadline_seconds}) leaves no time: pause_seconds ({pause_seconds}) and drain_seconds ({drain_seconds}) need {needed}"),
+            );
+        }
+        if let (Some(history), Some(memory)) = (self.broker.history_bytes, self.node.memory_bytes)
+            && history > memory / 4
+        {
+            mistakes.add(
+                Place::Settings,
+                format!(
+                    "broker.history_mib ({}) is more than a quarter of node.memory_mib ({})",
+                    history >> 20,
+                    memory >> 20
                 ),
             );
         }

@@ -2,6 +2,7 @@
 //! application's.
 
 mod body;
+pub(crate) mod client_address;
 mod connection;
 mod cors;
 mod event_stream;
@@ -11,8 +12,10 @@ mod place;
 mod poll;
 mod preface;
 mod problem;
+pub mod proxy_header;
 mod publish;
 mod query;
+mod refusal;
 mod route;
 mod service;
 mod socket;

@@ -1,6 +1,5 @@
 //! A node: workers, broker and admin listener, from bound ports to the end.
 
-use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
@@ -9,14 +8,18 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use tokio::runtime::Builder;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use umbel_broker::{Broker, Mailbox, MemoryBroker, RedisBroker, RedisSettings, WorkerId};
 
 use crate::admin::Admin;
+use crate::admission::Admission;
+use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::config::{BrokerUrl, Mistakes, Place, Settings};
-use crate::listen;
+pub use crate::drain::Asked;
+use crate::drain::{Leaving, Stage, Stages};
 use crate::worker::{self, Seed, WorkerMetrics};
+use crate::{listen, machine};
 
 /// How much may wait for one worker, in bytes. Enough for what a second's worth of writes needs;
 /// beyond it publishers wait.
@@ -31,6 +34,10 @@ pub struct Node {
     admin: TcpListener,
     http_address: SocketAddr,
     admin_address: SocketAddr,
+    /// What the process and its sockets may take, in bytes.
+    memory: usize,
+    /// How many descriptors the process may have.
+    descriptors: usize,
 }
 
 /// What all workers get.
@@ -39,8 +46,13 @@ struct Shared {
     /// One per worker.
     mailboxes: Vec<Arc<Mailbox>>,
     clock: Clock,
-    stop: watch::Receiver<bool>,
+    admission: Arc<Admission>,
+    budget: Arc<Budget>,
+    stages: Stages,
 }
+
+/// What history gets if nothing is said, in bytes.
+const HISTORY_BYTES: usize = 64 << 20;
 
 impl Node {
     /// Binds the ports. Both are tried, so that both can be told.
@@ -49,7 +61,8 @@ impl Node {
             mistakes.add(Place::Settings, cannot_listen(name, address, &error));
         };
         let count = worker_count(&settings);
-        let listeners = listen::bind_all(settings.listen.http, count)
+        let socket_bytes = settings.limits.socket_bytes;
+        let listeners = listen::bind_all(settings.listen.http, count, socket_bytes)
             .map_err(|error| told("listen.http", settings.listen.http, error));
         let admin = listen::bind_alone(settings.listen.admin)
             .map_err(|error| told("listen.admin", settings.listen.admin, error));
@@ -57,6 +70,8 @@ impl Node {
         Some(Self {
             http_address: listeners[0].local_addr().ok()?,
             admin_address: admin.local_addr().ok()?,
+            memory: settings.node.memory_bytes.unwrap_or_else(machine::memory),
+            descriptors: machine::raise_descriptors(),
             settings: Arc::new(settings),
             listeners,
             admin,
@@ -86,53 +101,101 @@ impl Node {
         self.listeners.len()
     }
 
-    /// Serves on this and further threads until `stop` is ready and the sessions are told. An
-    /// error says that a worker or the admin listener failed.
-    pub fn run(self, stop: impl Future<Output = ()>) -> io::Result<()> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(self.serve(stop))
+    /// How much memory it and its sockets may take, in bytes.
+    pub fn memory(&self) -> usize {
+        self.memory
     }
 
-    async fn serve(self, stop: impl Future<Output = ()>) -> io::Result<()> {
+    /// Serves on this and further threads, until it was asked to end and has. `asked` gives what it
+    /// is asked for, again and again, and must be cancel safe. An error says that a worker or the
+    /// admin listener failed.
+    pub fn run(self, asked: impl AsyncFnMut() -> Asked) -> io::Result<()> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(self.serve(asked))
+    }
+
+    async fn serve(self, mut signalled: impl AsyncFnMut() -> Asked) -> io::Result<()> {
         let clock = Clock::start();
         let metrics: Vec<_> =
             self.listeners.iter().map(|_| Arc::<WorkerMetrics>::default()).collect();
-        let (stop_workers, stopping) = watch::channel(false);
+        let leaving = Leaving::new(self.settings.drain);
         let (ended, mut endings) = mpsc::channel(metrics.len());
         let mailboxes: Vec<_> =
             metrics.iter().map(|_| Arc::new(Mailbox::new(MAILBOX_BYTES))).collect();
         let broker = Arc::new(self.start_broker(&mailboxes, clock)?);
-        let shared = Shared { broker: broker.clone(), mailboxes, clock, stop: stopping };
+        let admission = Arc::new(Admission::new(&self.settings.limits, self.descriptors));
+        self.tell_descriptors(&admission);
+        let shared = Shared {
+            broker: broker.clone(),
+            mailboxes,
+            clock,
+            admission,
+            budget: Arc::new(Budget::new(self.memory, metrics.len())),
+            stages: leaving.stages(),
+        };
         let threads = self.start_workers(&metrics, &shared, &ended)?;
         // The workers hold the rest: once they are gone, so is the channel.
         drop(ended);
-        let ready_without = self.settings.broker.ready_without;
-        let admin = Admin::new(metrics, broker, ready_without, clock);
+        let (ask, mut by_operator) = mpsc::channel(1);
+        let admin = Admin::new(&self.settings, metrics, broker, leaving.stages(), ask, clock);
         let mut admin = pin!(admin.serve(self.admin));
-        let outcome = tokio::select! {
-            () = stop => Ok(()),
-            error = &mut admin => return Err(error),
-            Some(ending) = endings.recv() => ending,
+        let mut asked = async || {
+            tokio::select! {
+                asked = signalled() => asked,
+                Some(asked) = by_operator.recv() => asked,
+            }
         };
-        // A worker that is gone already needs no stopping.
-        let _ = stop_workers.send(true);
-        let all_ended = async { while endings.recv().await.is_some() {} };
+        let first = tokio::select! {
+            asked = asked() => asked,
+            error = &mut admin => return Err(error),
+            Some(ending) = endings.recv() => {
+                // A worker ends by itself only if it failed.
+                leaving.enter(Stage::Stopping);
+                ending?;
+                Asked::Stop
+            }
+        };
+        let leaves = async {
+            if first == Asked::Drain {
+                leaving.leave(all_ended(&mut endings), asked).await;
+            }
+            leaving.enter(Stage::Stopping);
+            all_ended(&mut endings).await;
+        };
         tokio::select! {
-            () = all_ended => {}
+            () = leaves => {}
             _ = admin => {}
         }
         for thread in threads {
             // What it had to say it has said through the channel.
             let _ = thread.join();
         }
-        outcome
+        Ok(())
+    }
+
+    /// Says so if descriptors and not the setting limit the sessions.
+    fn tell_descriptors(&self, admission: &Admission) {
+        let (wanted, possible) = (self.settings.limits.sessions, admission.max_sessions());
+        if possible < wanted && wanted != usize::MAX {
+            tracing::warn!(
+                descriptors = self.descriptors,
+                sessions = possible,
+                wanted,
+                "Fewer sessions than limits.sessions, for want of descriptors"
+            );
+        }
+    }
+
+    /// What history may take in memory, in bytes.
+    fn history_bytes(&self) -> usize {
+        self.settings.broker.history_bytes.unwrap_or(HISTORY_BYTES.min(self.memory / 8))
     }
 
     fn start_broker(&self, mailboxes: &[Arc<Mailbox>], clock: Clock) -> io::Result<Broker> {
         let settings = &self.settings;
         let url = match &settings.broker.url {
             BrokerUrl::Memory => {
-                let bytes = settings.broker.history_bytes;
+                let bytes = self.history_bytes();
                 return Ok(Broker::Memory(MemoryBroker::new(mailboxes.iter().cloned(), bytes)));
             }
             BrokerUrl::Redis(url) => url.clone(),
@@ -143,7 +206,7 @@ impl Node {
             message_bytes: settings.limits.body_bytes.max(settings.limits.payload_bytes),
             linger: Duration::from_secs(settings.broker.linger_seconds.into()),
             check_every: Duration::from_secs(settings.broker.check_seconds.into()),
-            history_bytes: settings.broker.history_bytes,
+            history_bytes: self.history_bytes(),
             wait_replicas: settings.broker.wait_replicas,
             started: clock.started(),
         };
@@ -166,12 +229,19 @@ impl Node {
                 settings: self.settings.clone(),
                 clock: shared.clock,
                 metrics: metrics[index].clone(),
-                stop: shared.stop.clone(),
+                admission: shared.admission.clone(),
+                budget: shared.budget.clone(),
+                stages: shared.stages.clone(),
             };
             threads.push(start_worker(seed, ended.clone())?);
         }
         Ok(threads)
     }
+}
+
+/// Waits until no worker is left.
+async fn all_ended(endings: &mut mpsc::Receiver<io::Result<()>>) {
+    while endings.recv().await.is_some() {}
 }
 
 fn start_worker(seed: Seed, ended: mpsc::Sender<io::Result<()>>) -> io::Result<JoinHandle<()>> {

@@ -8,6 +8,7 @@ mod hold;
 pub mod incoming;
 mod join;
 mod open;
+mod rate;
 mod segments;
 mod stream;
 mod task;
@@ -18,6 +19,7 @@ pub(crate) use close::CloseReason;
 pub(crate) use hold::{Beginning, From, Granted, Hold};
 pub(crate) use join::{Join, Next};
 pub(crate) use open::{Opening, open, open_stream};
+pub(crate) use rate::Rate;
 pub(crate) use segments::Segments;
 pub(crate) use stream::{PIECE_BYTES, SEND_BUFFER_BYTES, SessionBody, Stream};
 pub(crate) use task::SessionTask;
@@ -29,9 +31,12 @@ use std::task::Waker;
 use umbel_hub::SessionKey;
 use umbel_protocol::{SessionId, Topic};
 
+use crate::admission::Seat;
 use crate::config::Limits;
+use crate::ledger::Ledger;
 use crate::route::Stamp;
 use crate::wheel::Tick;
+use crate::worker::Held;
 use incoming::Incoming;
 
 /// What a worker keeps of a session, in the hub's slot for it.
@@ -48,6 +53,15 @@ pub(crate) struct Session {
     /// The socket took nothing last time; its task waits until it does. Over HTTP/2: what was
     /// taken last waits for window.
     pub(crate) blocked: bool,
+    /// Something that the client asked for is under way.
+    pub(crate) is_busy: bool,
+    /// When it has lasted as long as it may.
+    pub(crate) expires: Tick,
+    /// How far ahead of its rate it publishes: until when it has used what it may, in
+    /// [`crate::clock::Clock::micros`].
+    pub(crate) published_until: u64,
+    /// Its place among the node's sessions.
+    pub(crate) _seat: Seat,
     /// When something was last written: silence since then is for the heartbeat.
     pub(crate) last_written: Tick,
     /// What the worker's ledger was told of this session's input and control frames.
@@ -105,6 +119,9 @@ pub(crate) enum Phase {
 }
 
 impl Role {
+    /// A WebSocket whose client only listens.
+    pub(crate) const RECEIVE_ONLY: Self = Self::Plain { publish: None, close_on_gap: false };
+
     /// The longest message that this client may send.
     pub(crate) fn max_message_bytes(&self, limits: &Limits) -> usize {
         match self {
@@ -125,6 +142,15 @@ impl Session {
     /// Whether there is nothing to do when all is written.
     pub(crate) fn is_at_rest(&self) -> bool {
         self.phase == Phase::Open && self.catch_ups.is_none() && self.charged.control == 0
+    }
+
+    /// Takes note whether the socket is full, and so what the kernel may hold.
+    pub(crate) fn set_blocked(&mut self, blocked: bool, ledger: &Ledger, socket_bytes: usize) {
+        if self.blocked != blocked && matches!(self.wire, Wire::Tcp(_)) {
+            let bytes = |blocked| if blocked { socket_bytes } else { 0 };
+            ledger.change(Held::Sockets, bytes(!blocked), bytes(blocked));
+        }
+        self.blocked = blocked;
     }
 
     pub(crate) fn is_closing(&self) -> bool {

@@ -16,6 +16,9 @@ const SLOTS: u32 = 256;
 pub(crate) struct Tick(u32);
 
 impl Tick {
+    /// Later than any other.
+    pub(crate) const NEVER: Self = Self(u32::MAX);
+
     /// This tick and so many seconds.
     pub(crate) fn plus_seconds(self, seconds: u32) -> Self {
         Self(self.0.saturating_add(seconds.saturating_mul(Self::PER_SECOND)))

@@ -9,6 +9,8 @@ mod catch_up;
 mod fan_out;
 mod flush;
 mod labels;
+mod leave;
+mod memory;
 mod metrics;
 mod pace;
 mod pull;
@@ -16,7 +18,7 @@ mod run;
 mod tasks;
 mod ticks;
 
-pub(crate) use labels::{Held, Polled, Resumed, Source, Status};
+pub(crate) use labels::{Held, Limit, Polled, Resumed, Source, Status};
 pub(crate) use metrics::{WorkerMetrics, families};
 pub(crate) use pull::Pulled;
 pub(crate) use run::{Seed, run};
@@ -31,14 +33,17 @@ use umbel_broker::{Broker, Mailbox, WorkerId};
 use umbel_hub::Hub;
 use umbel_protocol::Topic;
 
+use crate::admission::Admission;
 use crate::authorise::Door;
+use crate::budget::Budget;
 use crate::clock::Clock;
-use crate::config::{Limits, Origins};
+use crate::config::{Limits, Networks, Origins};
+use crate::drain::{Stage, Stages};
 use crate::http::Connection;
 use crate::ledger::Ledger;
 use crate::route::Routes;
 use crate::session::incoming::FrameParser;
-use crate::session::{Segments, Session, SessionRef};
+use crate::session::{Rate, Segments, Session, SessionRef};
 use crate::wheel::{Tick, Wheel};
 use pace::Pace;
 use tasks::Tasks;
@@ -69,8 +74,23 @@ pub(crate) struct Worker {
     pub(crate) routes: Routes,
     /// Of which pages scripts may read answers.
     pub(crate) origins: Origins,
+    pub(crate) trusted_proxies: Networks,
+    pub(crate) proxy_protocol: bool,
     pub(crate) limits: Limits,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) budget: Arc<Budget>,
+    /// How fast a session may publish.
+    pub(crate) publish_rate: Rate,
+    /// How far behind a session may be now: less than its limit while memory is short.
+    allowance: Cell<usize>,
+    /// What the kernel may hold of a connection until its client has it.
+    pub(crate) socket_bytes: usize,
+    pub(crate) stages: Stages,
+    /// Over how long sessions are moved away when the node leaves.
+    pub(crate) drain_seconds: u32,
     pub(crate) heartbeat_seconds: u32,
+    /// The longest that a session lasts.
+    session_seconds: Option<u32>,
     pub(crate) clock: Clock,
     pub(crate) metrics: Arc<WorkerMetrics>,
     pub(crate) ledger: Rc<Ledger>,
@@ -91,8 +111,13 @@ pub(crate) enum Timer {
     Gap(SessionRef, Tick),
 }
 
-/// What one read takes at most. Large enough for many small frames, small enough for the cache.
-const READ_BYTES: usize = 64 * 1024;
+/// What one read takes at most. Large enough for many small frames, small enough that a client that
+/// floods them doesn't keep the worker from others for long.
+const READ_BYTES: usize = 16 * 1024;
+
+/// What a socket is counted with whose buffer isn't bounded (measured for a reader that never
+/// reads).
+const UNBOUNDED_SOCKET_BYTES: usize = 160 * 1024;
 
 impl Worker {
     fn new(seed: &Seed) -> Rc<Self> {
@@ -114,8 +139,21 @@ impl Worker {
             door: Door::new(seed.settings.topics.clone()),
             routes: seed.settings.routes.clone(),
             origins: seed.settings.listen.origins.clone(),
+            trusted_proxies: seed.settings.listen.trusted_proxies.clone(),
+            proxy_protocol: seed.settings.listen.proxy_protocol,
             limits,
+            admission: seed.admission.clone(),
+            budget: seed.budget.clone(),
+            publish_rate: Rate::new(limits.publishes_per_second),
+            allowance: Cell::new(limits.behind_bytes),
+            socket_bytes: match limits.socket_bytes {
+                0 => UNBOUNDED_SOCKET_BYTES,
+                bytes => bytes,
+            },
+            stages: seed.stages.clone(),
+            drain_seconds: seed.settings.drain.drain_seconds,
             heartbeat_seconds: seed.settings.node.heartbeat_seconds,
+            session_seconds: seed.settings.node.session_seconds,
             clock: seed.clock,
             metrics: seed.metrics.clone(),
             ledger: Rc::default(),
@@ -139,5 +177,21 @@ impl Worker {
     /// The tick of the wheel that was reached last.
     pub(crate) fn now(&self) -> Tick {
         self.wheel.borrow().now()
+    }
+
+    /// When a session that begins now has lasted as long as it may. Each gets up to a fifth less, so
+    /// that those who came together don't go together.
+    pub(crate) fn expiry(&self) -> Tick {
+        match self.session_seconds {
+            Some(seconds) => {
+                self.now().plus_seconds(fastrand::u32(seconds - seconds / 5..=seconds))
+            }
+            None => Tick::NEVER,
+        }
+    }
+
+    /// Whether clients shall go elsewhere with what comes next.
+    pub(crate) fn is_leaving(&self) -> bool {
+        *self.stages.borrow() > Stage::Serving
     }
 }

@@ -23,6 +23,8 @@ pub enum ErrorCode {
     Limit,
     /// The payload is longer than the node takes.
     TooLarge,
+    /// The session publishes more in a second than it may.
+    RateLimited,
     /// The broker can't take the message now.
     Unavailable,
     /// Nobody knows whether the message was published.
@@ -43,6 +45,7 @@ impl ErrorCode {
             Self::AlreadySubscribed => "already_subscribed",
             Self::Limit => "limit",
             Self::TooLarge => "too_large",
+            Self::RateLimited => "rate_limited",
             Self::Unavailable => "unavailable",
             Self::OutcomeUnknown => "outcome_unknown",
             Self::NoHistory => "no_history",
@@ -75,6 +78,11 @@ pub enum Reply<'a> {
     Published(Option<MessageId>),
     /// Answers `ping`.
     Pong,
+    /// The node is about to close the session, which another one takes over.
+    Moving {
+        /// When the client shall come back, so that not all do at once.
+        reconnect_after_millis: u64,
+    },
     /// The request wasn't served.
     Error {
         /// For programs.
@@ -119,6 +127,9 @@ impl Reply<'_> {
             Self::Published(Some(id)) => format!(r#""op":"published","message_id":"{id}""#),
             Self::Published(None) => r#""op":"published","message_id":null"#.to_owned(),
             Self::Pong => r#""op":"pong""#.to_owned(),
+            Self::Moving { reconnect_after_millis } => {
+                format!(r#""op":"moving","reconnect_after_ms":{reconnect_after_millis}"#)
+            }
             Self::Error { code, message } => {
                 out.extend_from_slice(
                     format!(r#""op":"error","code":"{}","message":"#, code.as_str()).as_bytes(),
@@ -174,6 +185,10 @@ mod tests {
                 r#"{"op":"published","message_id":"0000000000000001-2"}"#,
             ),
             (Reply::Pong, r#"{"op":"pong"}"#),
+            (
+                Reply::Moving { reconnect_after_millis: 1234 },
+                r#"{"op":"moving","reconnect_after_ms":1234}"#,
+            ),
             (
                 Reply::Error { code: ErrorCode::Limit, message: "a \"b\"\n" },
                 r#"{"op":"error","code":"limit","message":"a \"b\"\n"}"#,

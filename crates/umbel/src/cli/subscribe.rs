@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use umbel_protocol::{After, Cursor, Topic};
 
 use super::outcome::{exit_code, runtime};
-use super::{help, stop_signal};
+use super::{Signals, help};
 use crate::client::{
     self, Failure, Form, NodeUrl, Output, Place, RedisLink, StreamPlace, Subscriber, Subscription,
     TopicPlaces,
@@ -63,10 +63,11 @@ impl Subscribe {
         let subscription = self.subscription()?;
         let runtime = runtime()?;
         let outcome = runtime.block_on(async {
+            let mut signals = Signals::default();
             // Whichever is dropped here takes its session with it.
             tokio::select! {
                 outcome = Subscriber::new(subscription, Output::new(form), count).run() => outcome,
-                () = stop_signal() => Ok(()),
+                _ = signals.next() => Ok(()),
                 () = Output::closed() => Ok(()),
             }
         });

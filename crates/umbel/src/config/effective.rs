@@ -7,7 +7,7 @@ use umbel_broker::History;
 use umbel_protocol::TopicPattern;
 
 use super::mask::masked;
-use super::settings::SETTINGS;
+use super::table::{SECRET, SETTINGS};
 use super::{Place, Settings, TopicRule};
 
 /// Where the settings that aren't at their defaults were set.
@@ -57,6 +57,9 @@ impl Settings {
                 section = table;
             }
             let (value, origin) = match self.provenance.settings.get(setting.path) {
+                Some((value, place)) if setting.path == SECRET && value != setting.default => {
+                    ("\"***\"", place.to_string())
+                }
                 Some((value, place)) => (value.as_str(), place.to_string()),
                 None => (setting.default, "default".to_owned()),
             };

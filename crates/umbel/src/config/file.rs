@@ -12,7 +12,7 @@ use toml::de::{DeTable, DeValue};
 use umbel_hub::OnSlow;
 use umbel_protocol::PayloadKind;
 
-use super::settings::SETTINGS;
+use super::table::SETTINGS;
 use super::value::Value;
 use super::{Access, Mistakes, Place, Settings, TopicRule, TopicRules, unknown_key};
 

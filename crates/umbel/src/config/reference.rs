@@ -1,6 +1,6 @@
 //! The reference of all settings, generated from the table that reads them.
 
-use super::settings::SETTINGS;
+use super::table::SETTINGS;
 
 /// A file with every setting at its default and what it means. `deploy/umbel.toml` is this text.
 pub fn reference() -> String {

@@ -12,6 +12,8 @@ pub(super) enum Value<'v> {
     Text(&'v str),
     /// A TOML integer; `None` beyond 64 bits.
     Integer(Option<i64>),
+    /// A TOML number with a fraction, as it is written.
+    Float(&'v str),
     /// A TOML boolean.
     Boolean(bool),
     /// A TOML array of strings.
@@ -29,6 +31,7 @@ impl<'v> Value<'v> {
             DeValue::Integer(integer) => {
                 Self::Integer(i64::from_str_radix(integer.as_str(), integer.radix()).ok())
             }
+            DeValue::Float(float) => Self::Float(float.as_str()),
             DeValue::Boolean(boolean) => Self::Boolean(*boolean),
             DeValue::Array(items) => {
                 match items.iter().map(|item| item.get_ref().as_str()).collect() {
@@ -46,6 +49,7 @@ impl<'v> Value<'v> {
             Self::Untyped(text) if !default.starts_with('"') => (*text).to_owned(),
             // JSON's escapes are all TOML's too.
             Self::Text(text) | Self::Untyped(text) => serde_json::Value::from(*text).to_string(),
+            Self::Float(number) => (*number).to_owned(),
             Self::Boolean(boolean) => boolean.to_string(),
             Self::Texts(texts) => serde_json::Value::from(texts.clone()).to_string(),
             Self::Integer(Some(number)) => number.to_string(),
@@ -60,6 +64,7 @@ impl<'v> Value<'v> {
         match self {
             Self::Text(_) | Self::Untyped(_) => "a string".to_owned(),
             Self::Integer(_) => "an integer".to_owned(),
+            Self::Float(_) => "a float".to_owned(),
             Self::Boolean(_) => "a boolean".to_owned(),
             Self::Texts(_) => "an array".to_owned(),
             Self::Other(other) if other.starts_with('a') => format!("an {other}"),
@@ -113,6 +118,19 @@ impl<'v> Value<'v> {
         number
             .filter(|number| range.contains(number))
             .ok_or_else(|| format!("{shown} is not {wanted}"))
+    }
+
+    /// A number that may have a fraction.
+    pub(super) fn number(&self, range: RangeInclusive<f64>) -> Result<f64, String> {
+        let wanted = format!("a number from {} to {}", range.start(), range.end());
+        let text = match self {
+            Self::Integer(Some(number)) => &number.to_string(),
+            Self::Integer(None) => "the number",
+            Self::Float(text) | Self::Untyped(text) => *text,
+            other => return Err(format!("must be {wanted}, not {}", other.type_name())),
+        };
+        let number = text.parse().ok().filter(|number| range.contains(number));
+        number.ok_or_else(|| format!("`{text}` is not {wanted}"))
     }
 
     /// One of a few words.

@@ -11,12 +11,14 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use hyper::StatusCode;
 use hyper::server::conn::http1;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
@@ -24,12 +26,13 @@ use tokio::net::TcpStream;
 use super::http2;
 use super::preface::{Spoken, spoken};
 use super::problem::{Problem, written_out};
+use super::proxy_header::{NoHeader, ProxyHeader};
 use super::service::HttpService;
 use super::socket::{Observer, Socket};
 use crate::ledger::Charge;
 use crate::session::{Opening, open};
 use crate::wheel::Tick;
-use crate::worker::{Held, Timer, Worker};
+use crate::worker::{Held, Limit, Timer, Worker};
 
 /// The state of a connection that its driver, its service and the wheel share.
 #[derive(Debug)]
@@ -45,6 +48,10 @@ pub(crate) struct Connection {
     /// Whether hyper has written out all that it had since the opening was left.
     flushed: Cell<bool>,
     waker: RefCell<Option<Waker>>,
+    /// Whom it is from: the other end of the socket, or who a trusted proxy says it is.
+    peer: Cell<IpAddr>,
+    /// Whether the client shall go on elsewhere.
+    retired: Cell<bool>,
 }
 
 /// How long a connection may wait for its next request.
@@ -74,6 +81,7 @@ pub(super) enum End {
     /// Nothing is left to be said.
     Gone,
     Expired,
+    NoHeader,
     /// With what the client sent behind its request.
     Session(Box<Opening>, Bytes),
 }
@@ -83,11 +91,13 @@ enum First {
     Bytes(Spoken, Bytes),
     Nothing,
     TooLate,
+    /// A trusted proxy didn't say whom it is from.
+    NoHeader,
 }
 
 /// Has a connection served by a task of its own.
-pub(crate) fn serve(worker: &Rc<Worker>, stream: TcpStream) {
-    let connection = Connection::new(worker);
+pub(crate) fn serve(worker: &Rc<Worker>, stream: TcpStream, peer: IpAddr) {
+    let connection = Connection::new(worker, peer);
     let task = drive(worker.clone(), connection, stream);
     worker.tasks.spawn(Box::pin(task));
 }
@@ -108,6 +118,7 @@ async fn drive(worker: Rc<Worker>, connection: Rc<Connection>, mut stream: TcpSt
         }
         First::Nothing => End::Gone,
         First::TooLate => End::Expired,
+        First::NoHeader => End::NoHeader,
     };
     worker.connections.borrow_mut().remove(index);
     worker.count_connections();
@@ -116,14 +127,25 @@ async fn drive(worker: Rc<Worker>, connection: Rc<Connection>, mut stream: TcpSt
     match end {
         End::Session(opening, input) => open(&worker, stream, &input, *opening).await,
         End::Done => linger(stream).await,
-        End::Expired if connection.requests.get() == 0 => refuse_late(stream).await,
+        End::Expired if connection.requests.get() == 0 && !connection.is_retired() => {
+            worker.metrics.limited.of(Limit::HeaderTime).add(1);
+            let text = "the request's head took too long";
+            refuse(stream, &Problem::new(StatusCode::REQUEST_TIMEOUT, text)).await;
+        }
+        End::NoHeader => {
+            worker.metrics.limited.of(Limit::ProxyHeader).add(1);
+            let text = "a trusted proxy's connection must begin with a header of the PROXY protocol, version 2";
+            refuse(stream, &Problem::bad_request(text)).await;
+        }
         End::Expired | End::Gone => {}
     }
 }
 
-/// Reads until it is clear what the client speaks.
+/// Reads until it is clear what the client speaks, and before that whom it is, if a proxy says so.
 async fn first_bytes(worker: &Worker, connection: &Connection, stream: &mut TcpStream) -> First {
     let mut first = Vec::new();
+    let mut header_comes =
+        worker.proxy_protocol && worker.trusted_proxies.contain(connection.peer.get());
     poll_fn(|context| {
         connection.register(context.waker());
         loop {
@@ -136,11 +158,19 @@ async fn first_bytes(worker: &Worker, connection: &Connection, stream: &mut TcpS
             if result.is_err() || read.filled().is_empty() {
                 return Poll::Ready(match std::mem::take(&mut first) {
                     nothing if nothing.is_empty() => First::Nothing,
+                    _ if header_comes => First::NoHeader,
                     // hyper will say what is wrong with it.
                     first => First::Bytes(Spoken::Http1, first.into()),
                 });
             }
             first.extend_from_slice(read.filled());
+            if header_comes {
+                match connection.take_header(&mut first) {
+                    Ok(true) => header_comes = false,
+                    Ok(false) => continue,
+                    Err(NoHeader) => return Poll::Ready(First::NoHeader),
+                }
+            }
             if let Some(spoken) = spoken(&first) {
                 return Poll::Ready(First::Bytes(spoken, std::mem::take(&mut first).into()));
             }
@@ -171,6 +201,9 @@ async fn serve_http1(
         match http.poll_without_shutdown(context) {
             Poll::Ready(result) => {
                 if let Err(error) = result {
+                    if error.is_parse_too_large() {
+                        worker.metrics.limited.of(Limit::Head).add(1);
+                    }
                     tracing::debug!(%error, "Connection failed");
                 }
                 Poll::Ready(End::Done)
@@ -212,18 +245,14 @@ async fn linger(mut stream: TcpStream) {
     let _ = tokio::time::timeout(LINGER, drain).await;
 }
 
-/// Tells a client that its first request didn't come in time.
-async fn refuse_late(mut stream: TcpStream) {
-    let answer = written_out(&Problem::new(
-        hyper::StatusCode::REQUEST_TIMEOUT,
-        "the request's head took too long",
-    ));
-    let _ = tokio::time::timeout(LINGER, stream.write_all(&answer)).await;
+/// Tells a client that its first request can't be served, where hyper isn't there to say so.
+async fn refuse(mut stream: TcpStream, problem: &Problem) {
+    let _ = tokio::time::timeout(LINGER, stream.write_all(&written_out(problem))).await;
     linger(stream).await;
 }
 
 impl Connection {
-    fn new(worker: &Rc<Worker>) -> Rc<Self> {
+    fn new(worker: &Rc<Worker>, peer: IpAddr) -> Rc<Self> {
         let deadline = worker.now().plus_seconds(worker.limits.header_seconds);
         let connection = Rc::new(Self {
             deadline: Cell::new(Some(deadline)),
@@ -233,6 +262,8 @@ impl Connection {
             opening: RefCell::new(None),
             flushed: Cell::new(false),
             waker: RefCell::new(None),
+            peer: Cell::new(peer),
+            retired: Cell::new(false),
         });
         worker.wheel.borrow_mut().insert(Timer::Connection(connection.clone()), deadline);
         connection
@@ -249,6 +280,40 @@ impl Connection {
             Some(deadline) => Some(deadline),
             None => Some(now.plus_seconds(KEEP_ALIVE_SECONDS)),
         }
+    }
+
+    /// Whom it is from.
+    pub(super) fn peer(&self) -> IpAddr {
+        self.peer.get()
+    }
+
+    /// Takes a proxy's header from the first bytes; whether it was there already.
+    fn take_header(&self, first: &mut Vec<u8>) -> Result<bool, NoHeader> {
+        let Some(header) = ProxyHeader::read(first)? else {
+            return Ok(false);
+        };
+        first.drain(..header.len);
+        if let Some(source) = header.source {
+            self.peer.set(source);
+        }
+        Ok(true)
+    }
+
+    /// Has the client go on elsewhere, when what is under way is done.
+    pub(crate) fn retire(&self) {
+        self.retired.set(true);
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Whether a request is being answered.
+    pub(crate) fn is_serving(&self) -> bool {
+        self.under_way.get() > 0
+    }
+
+    pub(super) fn is_retired(&self) -> bool {
+        self.retired.get()
     }
 
     /// Ends the connection, also amidst a request.

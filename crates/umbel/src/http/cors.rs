@@ -2,12 +2,15 @@
 //!
 //! It holds for every answer alike, refusals too, so that a page sees why it was refused. Without
 //! `listen.origins` nothing is said, and browsers then let only pages of the node's own origin
-//! read. WebSockets are not subject to it.
+//! read.
+//!
+//! Browsers let any page open WebSockets and send simple requests; only the server can refuse
+//! them. With `listen.origins` it does ([`check_origin`]).
 
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
-    ACCESS_CONTROL_REQUEST_METHOD, HeaderMap, HeaderName, HeaderValue, ORIGIN, VARY,
+    ACCESS_CONTROL_REQUEST_METHOD, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, VARY,
 };
 use hyper::{Method, Request, Response, StatusCode};
 
@@ -46,6 +49,37 @@ pub(super) fn headers(origins: &Origins, request: &HeaderMap) -> Vec<(HeaderName
     headers
 }
 
+/// Whether the page that a request comes from may make it: one that publishes or opens a WebSocket,
+/// if origins are named at all. A page of the node's own may. An error says what was refused.
+pub(super) fn check_origin<B>(
+    origins: &Origins,
+    request: &Request<B>,
+    upgrades: bool,
+) -> Result<(), String> {
+    let Some(origin) = request.headers().get(ORIGIN).map(HeaderValue::as_bytes) else {
+        return Ok(());
+    };
+    let matters = upgrades || request.method() == Method::POST;
+    if !matters || origins.is_empty() || origins.allow(origin) || is_own(origin, request) {
+        return Ok(());
+    }
+    Err(not_allowed(origin))
+}
+
+/// Whether the origin is the host that the request was sent to. By which scheme doesn't matter:
+/// TLS ends before the node.
+fn is_own<B>(origin: &[u8], request: &Request<B>) -> bool {
+    let authority = request.uri().authority().map(|authority| authority.as_str().as_bytes());
+    let host = authority.or(request.headers().get(HOST).map(HeaderValue::as_bytes));
+    let named =
+        [&b"http://"[..], b"https://"].iter().find_map(|scheme| origin.strip_prefix(*scheme));
+    named.is_some() && named == host
+}
+
+fn not_allowed(origin: &[u8]) -> String {
+    format!("the origin `{}` is not among listen.origins", origin.escape_ascii())
+}
+
 /// The answer to a browser that asks before a request that scripts may not make just so; `None` if
 /// this isn't such a question or nobody is allowed anything. [`headers`] says the rest.
 pub(super) fn preflight<B>(origins: &Origins, request: &Request<B>) -> Option<Answer> {
@@ -53,9 +87,7 @@ pub(super) fn preflight<B>(origins: &Origins, request: &Request<B>) -> Option<An
         && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD);
     let origin = request.headers().get(ORIGIN).filter(|_| is_question && !origins.is_empty())?;
     if !origins.allow(origin.as_bytes()) {
-        let origin = origin.as_bytes().escape_ascii();
-        let detail = format!("the origin `{origin}` is not among listen.origins");
-        return Some(Problem::forbidden(detail).into());
+        return Some(Problem::forbidden(not_allowed(origin.as_bytes())).into());
     }
     let mut answer = Response::new(AnswerBody::empty());
     *answer.status_mut() = StatusCode::NO_CONTENT;
@@ -120,6 +152,36 @@ mod tests {
             assert!(said.starts_with("access-control-allow-origin: *\r\n"), "{said}");
             assert!(!said.contains("credentials"), "{said}");
         }
+    }
+
+    #[test]
+    fn pages_of_other_origins_neither_publish_nor_open_websockets() {
+        let request = |method: Method, origin: &str| {
+            let request = Request::builder().method(method).header(HOST, "push.example.org");
+            request.header(ORIGIN, origin).body(()).unwrap()
+        };
+        let origins = these(&["http://a"]);
+        for (method, upgrades, origin, allowed) in [
+            (Method::GET, true, "http://a", true),
+            (Method::GET, true, "http://b", false),
+            (Method::GET, true, "null", false),
+            (Method::GET, true, "", false),
+            (Method::GET, true, "https://push.example.org", true),
+            (Method::GET, true, "http://push.example.org:81", false),
+            (Method::GET, true, "ftp://push.example.org", false),
+            (Method::POST, false, "http://b", false),
+            (Method::POST, false, "http://a", true),
+            // CORS sees to it that it can't be read.
+            (Method::GET, false, "http://b", true),
+        ] {
+            let request = request(method, origin);
+            let checked = check_origin(&origins, &request, upgrades);
+            assert_eq!(checked.is_ok(), allowed, "{request:?}");
+            assert!(check_origin(&Origins::Any, &request, upgrades).is_ok());
+            assert!(check_origin(&Origins::default(), &request, upgrades).is_ok());
+        }
+        let without = Request::post("/publish").body(()).unwrap();
+        assert!(check_origin(&origins, &without, false).is_ok());
     }
 
     #[test]

@@ -79,10 +79,15 @@ pub(super) async fn serve(
     let service = HttpService::new(worker.clone(), connection.clone());
     let http = builder(worker).serve_connection(socket, service);
     let mut http = pin!(http);
+    let mut retires = false;
     let ended = poll_fn(|context| {
         connection.register(context.waker());
         if connection.is_expired() {
             return Poll::Ready(None);
+        }
+        if connection.is_retired() && !std::mem::replace(&mut retires, true) {
+            // GOAWAY: no further streams, and those that are there go on.
+            http.as_mut().graceful_shutdown();
         }
         http.as_mut().poll(context).map(Some)
     });

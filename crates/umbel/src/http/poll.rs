@@ -18,6 +18,8 @@ use super::place::{Composite, Place, composite};
 use super::query::HistoryQuery;
 use super::service::Exchange;
 use super::{Answer, Problem};
+use crate::admission::Refusal;
+use crate::drain::Stage;
 use crate::ledger::Charge;
 use crate::session::{From, Granted, Hold};
 use crate::worker::{Held, Polled, Worker};
@@ -92,6 +94,11 @@ impl Exchange {
         place.settle(&mut granted, From::After(After::Latest(0))).map_err(Problem::bad_request)?;
         let composite = composite(&granted).map_err(Problem::bad_request)?;
         let wait = Duration::from_secs(asked.wait_seconds.unwrap_or(0));
+        // Who waits is a session like others, as long as it waits.
+        let _seat = match asked.wait_seconds {
+            None | Some(0) => None,
+            Some(_) => Some(self.seat().map_err(Refusal::problem)?),
+        };
         let mut poll = Poll::begin(&self.worker, granted, composite, limit).await;
         let answer = poll.wait(Instant::now() + wait).await?;
         let has_something = !answer.is_empty();
@@ -145,7 +152,10 @@ impl Poll {
                 return Ok(answer);
             }
             let waiting = Waiting::begin(&self.worker);
-            let is_over = timeout_at(deadline, news.notified()).await.is_err();
+            let is_over = tokio::select! {
+                waited = timeout_at(deadline, news.notified()) => waited.is_err(),
+                () = self.worker.wants_polls_gone() => true,
+            };
             drop(waiting);
             if is_over {
                 return Ok(answer);
@@ -219,6 +229,19 @@ impl<'w> Waiting<'w> {
     fn begin(worker: &'w Worker) -> Self {
         worker.metrics.polls_waiting.add(1.0);
         Self(worker)
+    }
+}
+
+impl Worker {
+    /// Ready when a poll shall not wait any longer, since the node leaves: each somewhere within the
+    /// time in which sessions are moved.
+    async fn wants_polls_gone(&self) {
+        let mut stages = self.stages.clone();
+        // An error says that the node is gone.
+        let _ = stages.wait_for(|stage| *stage >= Stage::Moving).await;
+        let millis = fastrand::u64(0..=u64::from(self.drain_seconds) * 1000);
+        let hurries = stages.wait_for(|stage| *stage >= Stage::Hurried);
+        let _ = tokio::time::timeout(Duration::from_millis(millis), hurries).await;
     }
 }
 

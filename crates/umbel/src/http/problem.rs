@@ -43,13 +43,22 @@ impl Problem {
 
     /// The body is over a limit. What follows of it isn't read, so the connection ends.
     pub(crate) fn too_large(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
-            .with(CONNECTION, HeaderValue::from_static("close"))
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, detail).and_close()
+    }
+
+    /// The connection ends behind it.
+    pub(crate) fn and_close(mut self) -> Self {
+        self.headers.retain(|(name, _)| name != CONNECTION);
+        self.with(CONNECTION, HeaderValue::from_static("close"))
     }
 
     pub(crate) fn unavailable(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
-            .with(RETRY_AFTER, HeaderValue::from_static("1"))
+        Self::passing(StatusCode::SERVICE_UNAVAILABLE, detail, 1)
+    }
+
+    /// What passes by itself, perhaps after so many seconds.
+    pub(crate) fn passing(status: StatusCode, detail: impl Into<String>, seconds: u64) -> Self {
+        Self::new(status, detail).with(RETRY_AFTER, HeaderValue::from(seconds))
     }
 
     /// The broker didn't take the message, or nobody knows whether it did.
@@ -61,6 +70,11 @@ impl Problem {
             PublishError::OutcomeUnknown(_) => Self::new(StatusCode::GATEWAY_TIMEOUT, detail),
             PublishError::KeyUsed => Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail),
         }
+    }
+
+    /// What was wrong, in words.
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
     }
 
     /// The status that it answers with.
@@ -83,7 +97,7 @@ impl Problem {
         Self::new(StatusCode::HTTP_VERSION_NOT_SUPPORTED, detail)
     }
 
-    fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+    pub(crate) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self
     }

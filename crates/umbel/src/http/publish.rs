@@ -20,7 +20,7 @@ use super::{Answer, Problem};
 use crate::authorise::{Action, Forbidden, Principal};
 use crate::config::TopicRule;
 use crate::ledger::Charge;
-use crate::worker::{Held, Source, Status, Worker};
+use crate::worker::{Held, Limit, Source, Status, Worker};
 
 /// What became of one of many messages.
 type PublishResult = Result<(Topic, Option<MessageId>), Refused>;
@@ -112,15 +112,30 @@ impl Exchange {
 
     /// The whole body, if it is within the limit and comes in time.
     async fn body(&mut self, limit: usize) -> Result<Bytes, Problem> {
-        let mut charge = Charge::new(&self.worker.ledger, Held::Bodies, 0);
-        let reading = read_body(self.request.body_mut(), limit, &mut charge);
-        match tokio::time::timeout(BODY_DEADLINE, reading).await {
-            Ok(read) => read,
-            Err(_) => Err(Problem::new(
-                StatusCode::REQUEST_TIMEOUT,
-                format!("the body took more than {} s", BODY_DEADLINE.as_secs()),
-            )),
-        }
+        let worker = self.worker.clone();
+        let mut charge = Charge::new(&worker.ledger, Held::Bodies, 0);
+        let has_room = || !worker.is_over_share(Held::Bodies);
+        let reading = read_body(self.request.body_mut(), limit, &mut charge, has_room);
+        let read = tokio::time::timeout(BODY_DEADLINE, reading).await;
+        let (limit, problem) = match read {
+            Ok(Ok(body)) => return Ok(body),
+            Ok(Err(BodyFault::TooLarge)) => {
+                let text = format!("body is longer than {limit} bytes");
+                (Limit::Size, Problem::too_large(text))
+            }
+            Ok(Err(BodyFault::NoRoom)) => {
+                (Limit::Memory, Problem::unavailable("the node is short of memory for bodies"))
+            }
+            Ok(Err(BodyFault::Broken(error))) => {
+                return Err(Problem::bad_request(format!("body can't be read: {error}")));
+            }
+            Err(_) => {
+                let text = format!("the body took more than {} s", BODY_DEADLINE.as_secs());
+                (Limit::BodyTime, Problem::new(StatusCode::REQUEST_TIMEOUT, text))
+            }
+        };
+        worker.metrics.limited.of(limit).add(1);
+        Err(problem.and_close())
     }
 }
 
@@ -133,28 +148,37 @@ async fn pass_over(body: &mut Incoming) {
     }
 }
 
+/// Why a body couldn't be had.
+enum BodyFault {
+    TooLarge,
+    NoRoom,
+    Broken(hyper::Error),
+}
+
 async fn read_body(
     body: &mut Incoming,
     limit: usize,
     charge: &mut Charge,
-) -> Result<Bytes, Problem> {
-    let too_large = || Problem::too_large(format!("body is longer than {limit} bytes"));
+    has_room: impl Fn() -> bool,
+) -> Result<Bytes, BodyFault> {
     if body.size_hint().lower() > limit as u64 {
-        return Err(too_large());
+        return Err(BodyFault::TooLarge);
     }
     let mut whole = Vec::new();
     while let Some(frame) = body.frame().await {
-        let frame =
-            frame.map_err(|error| Problem::bad_request(format!("body can't be read: {error}")))?;
+        let frame = frame.map_err(BodyFault::Broken)?;
         let Some(data) = frame.data_ref() else {
             continue;
         };
         if whole.len() + data.len() > limit {
-            return Err(too_large());
+            return Err(BodyFault::TooLarge);
         }
         // Copied, since the connection's buffer would live as long as the message.
         whole.extend_from_slice(data);
         charge.add(data.len());
+        if !has_room() {
+            return Err(BodyFault::NoRoom);
+        }
     }
     Ok(whole.into())
 }
@@ -198,6 +222,7 @@ impl Worker {
             |status, error: String| Refused { topic: Some(topic.to_string()), status, error };
         let (bytes, limit) = (payload.bytes().len(), self.limits.payload_bytes);
         if bytes > limit {
+            self.metrics.limited.of(Limit::Size).add(1);
             return Err(refused(
                 413,
                 format!("payload is {bytes} bytes, at most {limit} are allowed"),

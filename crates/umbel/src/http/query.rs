@@ -18,6 +18,8 @@ pub(super) struct Query {
     pub(super) no_echo: bool,
     /// `gap=close`: rather be closed than miss a message unknowingly.
     pub(super) close_on_gap: bool,
+    /// `strict=1`: a status for refusals that pass, where an `EventSource` would be told to come back.
+    pub(super) is_strict: bool,
     /// What is asked of history.
     pub(super) history: HistoryQuery,
 }
@@ -92,6 +94,7 @@ impl Query {
                 self.topics.push(topic);
             }
             "echo" => self.no_echo = !word(name, value, "true", "false")?,
+            "strict" => self.is_strict = word(name, value, "1", "0")?,
             "gap" => self.close_on_gap = word(name, value, "close", "ignore")?,
             _ => self.history.take(name, value)?,
         }
@@ -115,9 +118,10 @@ mod tests {
     fn options_are_form_decoded_and_unknown_ones_left_alone() {
         let query = Query::parse(Some("topic=a%2Fb&topic=c+d&x=%zz")).map(|q| q.topics);
         assert!(query.is_err(), "a space isn't allowed in a name");
-        let query = Query::parse(Some("topic=a%2Fb&topic=c&echo=false&gap=close&_=17")).unwrap();
+        let query =
+            Query::parse(Some("topic=a%2Fb&topic=c&echo=false&gap=close&strict=1&_=17")).unwrap();
         assert_eq!(query.topics, [Topic::new("a/b").unwrap(), Topic::new("c").unwrap()]);
-        assert!(query.no_echo && query.close_on_gap);
+        assert!(query.no_echo && query.close_on_gap && query.is_strict);
         assert_eq!(Query::parse(None).unwrap(), Query::default());
         assert!(Query::parse(Some("echo=no")).is_err());
         let history = Query::parse(Some("after=latest:2&limit=7&wait=60")).unwrap().history;

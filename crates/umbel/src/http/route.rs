@@ -69,7 +69,7 @@ fn wanted<B>(request: &Request<B>, is_root: bool) -> Wanted {
 impl Exchange {
     /// Opens a session as a route says.
     async fn follow(
-        self,
+        mut self,
         route: &Route,
         request: &RequestPath<'_>,
         transport: Transport,
@@ -82,8 +82,10 @@ impl Exchange {
         });
         let settled = match checked {
             Ok(settled) => settled,
-            Err(refusal) if transport == Transport::WebSocket && self.is_a_page() => {
-                return self.open_to_close(CloseReason::BadRequest, refusal).await;
+            Err(refusal) if transport == Transport::WebSocket => {
+                let greeted = self.greeting(&Role::RECEIVE_ONLY)?;
+                let problem = Problem::bad_request(refusal);
+                return self.end_page(greeted, CloseReason::BadRequest, problem).await;
             }
             Err(refusal) => return Err(Problem::bad_request(refusal)),
         };

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 
@@ -10,9 +11,13 @@ use hyper::header::{CONTENT_LENGTH, HeaderValue};
 use hyper::service::Service;
 use hyper::{Method, Request, Version};
 
+use super::client_address::client_address;
 use super::connection::Serving;
-use super::{Answer, AnswerBody, Connection, Problem, cors, publish, route, subscribe, websocket};
-use crate::worker::Worker;
+use super::{
+    Answer, AnswerBody, Connection, Problem, cors, publish, refusal, route, subscribe, websocket,
+};
+use crate::session::Role;
+use crate::worker::{Limit, Worker};
 
 /// Serves the requests of one connection: one after the other, over HTTP/2 several at a time.
 pub(super) struct HttpService {
@@ -25,6 +30,8 @@ pub(super) struct Exchange {
     pub(super) worker: Rc<Worker>,
     pub(super) connection: Rc<Connection>,
     pub(super) request: Request<Incoming>,
+    /// Whether the client wants a status where a browser would be told otherwise.
+    pub(super) is_strict: bool,
 }
 
 impl HttpService {
@@ -40,17 +47,25 @@ impl Service<Request<Incoming>> for HttpService {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let serving = Serving::begin(&self.worker, &self.connection);
-        let exchange =
-            Exchange { worker: self.worker.clone(), connection: self.connection.clone(), request };
+        let exchange = Exchange {
+            worker: self.worker.clone(),
+            connection: self.connection.clone(),
+            request,
+            is_strict: false,
+        };
         Box::pin(async move {
             let worker = exchange.worker.clone();
             let cors = cors::headers(&worker.origins, exchange.request.headers());
             let bare_head = exchange.wants_bare_head();
+            let version = exchange.request.version();
             let mut answer = match cors::preflight(&worker.origins, &exchange.request) {
                 Some(answer) => answer,
                 None => exchange.answer().await,
             };
             answer.headers_mut().extend(cors);
+            if worker.is_leaving() {
+                refusal::close_behind(&mut answer, version);
+            }
             if bare_head {
                 strip_body(&mut answer);
             }
@@ -86,6 +101,12 @@ impl<'p> Resource<'p> {
 }
 
 impl Exchange {
+    /// Whom it is from.
+    pub(super) fn client_address(&self) -> IpAddr {
+        let trusted = &self.worker.trusted_proxies;
+        client_address(self.connection.peer(), self.request.headers(), trusted)
+    }
+
     /// Whether the body must be left out here: hyper does it for HTTP/1 alone.
     fn wants_bare_head(&self) -> bool {
         self.request.method() == Method::HEAD && self.request.version() == Version::HTTP_2
@@ -94,6 +115,15 @@ impl Exchange {
     async fn answer(self) -> Answer {
         let path = self.request.uri().path().to_owned();
         let upgrades = websocket::is_upgrade(&self.request);
+        if let Err(foreign) = cors::check_origin(&self.worker.origins, &self.request, upgrades) {
+            self.worker.metrics.limited.of(Limit::Origin).add(1);
+            let refused = match Resource::of(&path) {
+                _ if !upgrades => Err(Problem::forbidden(foreign)),
+                Resource::JsonDialect => self.turn_page_away(Role::Json, foreign).await,
+                _ => self.turn_page_away(Role::RECEIVE_ONLY, foreign).await,
+            };
+            return refused.unwrap_or_else(Answer::from);
+        }
         let answered = match (Resource::of(&path), self.request.method()) {
             (Resource::Topics(names), &Method::GET) => subscribe::topics(self, names).await,
             (Resource::Topics(names), &Method::POST) => return publish::topic(self, names).await,

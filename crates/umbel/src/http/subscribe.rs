@@ -12,6 +12,7 @@ use super::service::Exchange;
 use super::{Answer, Problem, cors, event_stream, http2, websocket};
 use crate::authorise::{Action, Forbidden, Principal};
 use crate::session::{CloseReason, From, Granted, Opening, PublishTarget, Role, open_stream};
+use crate::worker::Limit;
 
 /// The subprotocol that a client may offer for the plain dialect.
 const PLAIN_SUBPROTOCOL: &str = "umbel.v1.plain";
@@ -43,9 +44,19 @@ pub(super) enum Transport {
     History,
 }
 
+/// A request for a session that can be answered: with a session, or with a word why not.
+#[derive(Debug)]
+pub(super) struct Greeted {
+    id: SessionId,
+    pub(super) dialect: Dialect,
+    /// The head of the answer.
+    head: Vec<u8>,
+}
+
 /// Subscribes to the topics that path and query name.
-pub(super) async fn topics(exchange: Exchange, names: &str) -> Result<Answer, Problem> {
+pub(super) async fn topics(mut exchange: Exchange, names: &str) -> Result<Answer, Problem> {
     let query = Query::parse(exchange.request.uri().query())?;
+    exchange.is_strict = query.is_strict;
     let transport = transport(&exchange.request, &query);
     let topics = exchange.named(names, &query)?;
     let after = query.history.after.clone();
@@ -129,6 +140,7 @@ impl Exchange {
     pub(super) fn check_count(&self, topics: &[Topic]) -> Result<(), String> {
         let (count, limit) = (topics.len(), self.worker.limits.topics_per_stream);
         if count > limit {
+            self.worker.metrics.limited.of(Limit::Topics).add(1);
             return Err(format!("{count} topics are named, at most {limit} are allowed"));
         }
         Ok(())
@@ -138,17 +150,20 @@ impl Exchange {
     /// refuse; over HTTP/2 it is the answer's body.
     pub(super) async fn open(mut self, wish: Wish) -> Result<Answer, Problem> {
         let Wish { role, topics, default_event, hello, after, initial } = wish;
-        let id = SessionId(fastrand::u64(..));
-        let (dialect, mut greeting) = self.greeting(&role, id)?;
-        let is_told_by_close = dialect != Dialect::Sse && self.is_a_page();
+        let mut greeted = self.greeting(&role)?;
+        let dialect = greeted.dialect;
+        let seat = match self.seat() {
+            Ok(seat) => seat,
+            Err(refusal) => return self.refuse(greeted, refusal).await,
+        };
         let mut granted = Vec::with_capacity(topics.len());
         for topic in topics {
             match self.grant(topic, initial).await {
                 Ok(topic) => granted.push(topic),
-                Err(forbidden) if is_told_by_close => {
-                    return self.open_to_close(CloseReason::Forbidden, forbidden.to_string()).await;
+                Err(forbidden) => {
+                    let problem = Problem::forbidden(forbidden.to_string());
+                    return self.end_page(greeted, CloseReason::Forbidden, problem).await;
                 }
-                Err(forbidden) => return Err(Problem::forbidden(forbidden.to_string())),
             }
         }
         let place = match dialect {
@@ -162,46 +177,74 @@ impl Exchange {
         });
         let composite = match settled {
             Ok(composite) => composite,
-            Err(refusal) if is_told_by_close => {
-                return self.open_to_close(CloseReason::BadRequest, refusal).await;
+            Err(refusal) => {
+                let problem = Problem::bad_request(refusal);
+                return self.end_page(greeted, CloseReason::BadRequest, problem).await;
             }
-            Err(refusal) => return Err(Problem::bad_request(refusal)),
         };
-        self.write_first_words(dialect, id, &mut greeting);
+        self.write_first_words(dialect, greeted.id, &mut greeted.head);
         self.hand_over(Opening {
-            id,
+            id: greeted.id,
             dialect,
             role,
             topics: granted,
             composite,
             default_event,
-            greeting,
+            greeting: greeted.head,
             hello,
             refusal: None,
+            seat: Some(seat),
         })
         .await
     }
 
-    /// Lets a page in to be told with a close code why it can't stay: of a refused upgrade it would
-    /// see nothing but 1006.
-    pub(super) async fn open_to_close(
+    /// Refuses a page's WebSocket with a close code, before it is looked at any further.
+    pub(super) async fn turn_page_away(
         mut self,
-        reason: CloseReason,
+        role: Role,
         text: String,
     ) -> Result<Answer, Problem> {
-        let id = SessionId(fastrand::u64(..));
-        let role = Role::Plain { publish: None, close_on_gap: false };
-        let (dialect, greeting) = self.greeting(&role, id)?;
+        let greeted = self.greeting(&role)?;
+        self.end_page(greeted, CloseReason::Forbidden, Problem::forbidden(text)).await
+    }
+
+    /// Refuses a session for good: a page's WebSocket with a close code, all others with a status.
+    pub(super) async fn end_page(
+        self,
+        greeted: Greeted,
+        reason: CloseReason,
+        problem: Problem,
+    ) -> Result<Answer, Problem> {
+        if greeted.dialect == Dialect::Sse || !self.is_a_page() {
+            return Err(problem);
+        }
+        let text = problem.detail().to_owned();
+        self.open_to_close(greeted, reason, text, problem).await
+    }
+
+    /// Lets a page in to be told with a close code why it can't stay: of a refused upgrade it would
+    /// see nothing but 1006. If too many are being told, that has to do.
+    pub(super) async fn open_to_close(
+        self,
+        greeted: Greeted,
+        reason: CloseReason,
+        text: String,
+        otherwise: Problem,
+    ) -> Result<Answer, Problem> {
+        let Some(seat) = self.worker.admission.farewell() else {
+            return Err(otherwise);
+        };
         self.hand_over(Opening {
-            id,
-            dialect,
-            role,
+            id: greeted.id,
+            dialect: greeted.dialect,
+            role: Role::RECEIVE_ONLY,
             topics: Vec::new(),
             composite: None,
             default_event: None,
-            greeting,
+            greeting: greeted.head,
             hello: Vec::new(),
             refusal: Some((reason, text)),
+            seat: Some(seat),
         })
         .await
     }
@@ -217,26 +260,26 @@ impl Exchange {
         std::future::pending().await
     }
 
-    /// The dialect of a role, and the head of the answer that opens a session of it.
-    fn greeting(&mut self, role: &Role, id: SessionId) -> Result<(Dialect, Vec<u8>), Problem> {
+    /// The head of the answer that opens a session of a role.
+    pub(super) fn greeting(&mut self, role: &Role) -> Result<Greeted, Problem> {
         if !self.request.body().is_end_stream() {
             return Err(Problem::bad_request("a request to subscribe has no body"));
         }
-        match role {
+        let id = SessionId(fastrand::u64(..));
+        let (dialect, head) = match role {
             Role::Plain { .. } => {
-                Ok((Dialect::Plain, websocket::accept(&mut self.request, PLAIN_SUBPROTOCOL, id)?))
+                (Dialect::Plain, websocket::accept(&mut self.request, PLAIN_SUBPROTOCOL, id)?)
             }
             Role::Json => {
-                Ok((Dialect::Json, websocket::accept(&mut self.request, json::SUBPROTOCOL, id)?))
+                (Dialect::Json, websocket::accept(&mut self.request, json::SUBPROTOCOL, id)?)
             }
-            Role::Sse if self.request.version() == Version::HTTP_2 => {
-                Ok((Dialect::Sse, Vec::new()))
-            }
+            Role::Sse if self.request.version() == Version::HTTP_2 => (Dialect::Sse, Vec::new()),
             Role::Sse => {
                 let cors = cors::lines(&self.worker.origins, self.request.headers());
-                Ok((Dialect::Sse, event_stream::head(id, &cors)))
+                (Dialect::Sse, event_stream::head(id, &cors))
             }
-        }
+        };
+        Ok(Greeted { id, dialect, head })
     }
 
     /// The topic as a session without a cursor gets it.

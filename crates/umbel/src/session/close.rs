@@ -31,6 +31,14 @@ pub(crate) enum CloseReason {
     Overloaded,
     /// The process ends.
     Shutdown,
+    /// The node leaves, the client goes on elsewhere.
+    Moved,
+    /// It has lasted as long as it may.
+    Lifetime,
+    /// More of something than one client may have.
+    TooMany,
+    /// The node was short of memory, and this one was among those furthest behind.
+    Memory,
 }
 
 impl CloseReason {
@@ -43,11 +51,13 @@ impl CloseReason {
             Self::Unsupported => 1003,
             Self::NotUtf8 => 1007,
             Self::TooBig => 1009,
-            Self::Overloaded => 1013,
+            Self::Moved | Self::Lifetime => 1012,
+            Self::Overloaded | Self::Memory => 1013,
             Self::Unparseable | Self::BadRequest => 4400,
             Self::Forbidden => 4403,
             Self::Slow => 4408,
             Self::Gap => 4410,
+            Self::TooMany => 4429,
         }
     }
 
@@ -76,6 +86,10 @@ impl LabelSet for CloseReason {
         Self::Gap,
         Self::Overloaded,
         Self::Shutdown,
+        Self::Moved,
+        Self::Lifetime,
+        Self::TooMany,
+        Self::Memory,
     ];
 
     fn index(self) -> usize {
@@ -97,6 +111,10 @@ impl LabelSet for CloseReason {
             Self::Gap => "gap",
             Self::Overloaded => "overloaded",
             Self::Shutdown => "shutdown",
+            Self::Moved => "moved",
+            Self::Lifetime => "lifetime",
+            Self::TooMany => "too_many",
+            Self::Memory => "memory",
         }
     }
 }

@@ -19,16 +19,22 @@ use umbel_protocol::{
 use super::incoming::ClientFrame;
 use super::{CloseReason, From, Granted, Hold, PublishTarget, Role, Session, SessionRef};
 use crate::authorise::{Action, Principal};
-use crate::worker::{Source, Worker};
+use crate::worker::{Limit, Source, Worker};
 
 /// How many bytes of replies may wait before no more is done for a session: one that doesn't read
 /// its replies isn't listened to. Replies may be much longer than what they answer.
 pub(super) const CONTROL_HIGH_BYTES: usize = 64 * 1024;
 
+/// How many commands of a frame are run before others get their turn.
+const COMMANDS_PER_TURN: usize = 32;
+
 /// Runs the commands of one text frame of the JSON dialect, in order.
 pub(super) async fn execute(worker: Rc<Worker>, session: SessionRef, frame: String) {
     let mut subscribing = Vec::new();
-    for request in json::requests(&frame) {
+    for (count, request) in json::requests(&frame).enumerate() {
+        if count % COMMANDS_PER_TURN == COMMANDS_PER_TURN - 1 {
+            tokio::task::yield_now().await;
+        }
         // Subscriptions that follow one another wait for the broker together.
         if let Ok(Request { id, command: Command::Subscribe(topics) }) = request {
             worker.begin_subscribing(session, id, topics, &mut subscribing).await;
@@ -97,6 +103,7 @@ enum PublishRefusal {
     Forbidden(Topic),
     WrongKind(Topic, PayloadError),
     TooLarge { bytes: usize, limit: usize },
+    TooFast { limit: u32 },
     NotPublished(PublishError),
 }
 
@@ -112,6 +119,12 @@ impl PublishRefusal {
             Self::TooLarge { bytes, limit } => (
                 ErrorCode::TooLarge,
                 format!("payload is {bytes} bytes, at most {limit} are allowed"),
+            ),
+            Self::TooFast { limit } => (
+                ErrorCode::RateLimited,
+                format!(
+                    "a session may publish {limit} messages in a second, twice as many at once"
+                ),
             ),
             Self::NotPublished(error) => {
                 let code = match error {
@@ -131,6 +144,7 @@ impl PublishRefusal {
             Self::Forbidden(_) => CloseReason::Forbidden,
             Self::WrongKind(..) => CloseReason::Unsupported,
             Self::TooLarge { .. } => CloseReason::TooBig,
+            Self::TooFast { .. } => CloseReason::TooMany,
             Self::NotPublished(_) => CloseReason::Overloaded,
         };
         (reason, self.as_reply().1)
@@ -268,6 +282,7 @@ impl Worker {
         let held = hub.held(session.key) + catching_up + subscribing;
         let (wanted, limit) = (held + topics.len(), self.limits.topics_per_session);
         if wanted > limit {
+            self.metrics.limited.of(Limit::Topics).add(1);
             return Err((
                 ErrorCode::Limit,
                 format!("the session would hold {wanted} topics, at most {limit} are allowed"),
@@ -314,7 +329,12 @@ impl Worker {
         let Publish { topic, payload, event, echo, key } = publish;
         let (bytes, limit) = (payload.bytes().len(), self.limits.payload_bytes);
         if bytes > limit {
+            self.metrics.limited.of(Limit::Size).add(1);
             return Err(PublishRefusal::TooLarge { bytes, limit });
+        }
+        if !self.may_publish_now(session) {
+            self.metrics.limited.of(Limit::Publishes).add(1);
+            return Err(PublishRefusal::TooFast { limit: self.limits.publishes_per_second });
         }
         let authorised = self.door.authorise(&Principal::Anonymous, Action::Publish, &topic).await;
         let rule = authorised.map_err(|_| PublishRefusal::Forbidden(topic.clone()))?;
@@ -335,6 +355,15 @@ impl Worker {
             self.metrics.messages_in.of(Source::Session).add(1);
         }
         published.map_err(PublishRefusal::NotPublished)
+    }
+
+    /// Whether a session isn't publishing faster than it may.
+    fn may_publish_now(&self, session: SessionRef) -> bool {
+        let mut hub = self.hub.borrow_mut();
+        let Some(state) = Worker::alive_mut(&mut hub, session) else {
+            return true;
+        };
+        self.publish_rate.allows(&mut state.published_until, self.clock.micros())
     }
 
     fn publish_target(&self, session: SessionRef) -> Option<PublishTarget> {
@@ -361,9 +390,10 @@ impl Worker {
         .await;
     }
 
+    /// Behind a close frame nothing is said any more (RFC 6455 section 5.5.1).
     fn reply(&self, session: SessionRef, id: Option<RequestId<'_>>, reply: &Reply<'_>) {
         let mut hub = self.hub.borrow_mut();
-        if Worker::is_alive(&hub, session) {
+        if Worker::alive_mut(&mut hub, session).is_some_and(|state| !state.is_closing()) {
             reply.write(hub.control(session.key), id);
         }
     }

@@ -11,6 +11,7 @@ use super::{
     Beginning, Charged, CloseReason, From, Granted, Hold, Phase, Role, Session, SessionBody,
     SessionRef, SessionTask, Stream, Wire,
 };
+use crate::admission::Seat;
 use crate::worker::{Resumed, Worker};
 
 /// What the handshake agreed on.
@@ -30,11 +31,18 @@ pub(crate) struct Opening {
     pub(crate) hello: Vec<u8>,
     /// Set when the client is let in only to be told with a close code why it can't stay.
     pub(crate) refusal: Option<(CloseReason, String)>,
+    /// Its place among the node's sessions, until the session has it.
+    pub(crate) seat: Option<Seat>,
 }
 
 /// Makes a session of a connection. `input` is what the client sent behind its request.
-pub(crate) async fn open(worker: &Rc<Worker>, stream: TcpStream, input: &[u8], opening: Opening) {
-    let session = worker.admit(Wire::Tcp(stream), &opening);
+pub(crate) async fn open(
+    worker: &Rc<Worker>,
+    stream: TcpStream,
+    input: &[u8],
+    mut opening: Opening,
+) {
+    let session = worker.admit(Wire::Tcp(stream), &mut opening);
     let begun = worker.hold_all(session, &opening.topics).await;
     worker.greet(session, opening, &begun);
     SessionTask::spawn(worker, session, input);
@@ -45,9 +53,9 @@ pub(crate) async fn open(worker: &Rc<Worker>, stream: TcpStream, input: &[u8], o
 pub(crate) async fn open_stream(
     worker: &Rc<Worker>,
     stream: Rc<Stream>,
-    opening: Opening,
+    mut opening: Opening,
 ) -> SessionBody {
-    let session = worker.admit(Wire::H2(stream), &opening);
+    let session = worker.admit(Wire::H2(stream), &mut opening);
     let body = SessionBody::new(worker, session);
     let begun = worker.hold_all(session, &opening.topics).await;
     worker.greet(session, opening, &begun);
@@ -55,7 +63,7 @@ pub(crate) async fn open_stream(
 }
 
 impl Worker {
-    fn admit(&self, wire: Wire, opening: &Opening) -> SessionRef {
+    fn admit(&self, wire: Wire, opening: &mut Opening) -> SessionRef {
         let session = Session {
             id: opening.id,
             wire,
@@ -64,6 +72,10 @@ impl Worker {
             role: opening.role.clone(),
             phase: Phase::Opening,
             blocked: false,
+            is_busy: false,
+            expires: self.expiry(),
+            published_until: 0,
+            _seat: opening.seat.take().expect("it has one until it is admitted"),
             last_written: self.now(),
             charged: Charged::default(),
             catch_ups: None,
@@ -98,6 +110,7 @@ impl Worker {
             return;
         };
         state.phase = Phase::Open;
+        let expires = state.expires;
         let key = session.key;
         let mut greeting = opening.greeting;
         let begun = || opening.topics.iter().zip(begun);
@@ -124,7 +137,7 @@ impl Worker {
                 self.tell_gap(&mut hub, key, &granted.topic, reason, beginning.position);
             }
         }
-        self.start_heartbeat(session);
+        self.start_heartbeat(session, expires);
         match opening.refusal {
             Some((reason, text)) => self.close(&mut hub, key, reason, &text),
             None => self.flush(&mut hub, key, self.clock.micros()),

@@ -15,7 +15,7 @@ use umbel_protocol::websocket::{self, Opcode};
 use super::commands::{self, CONTROL_HIGH_BYTES};
 use super::incoming::{ClientFrame, Violation};
 use super::{CloseReason, Phase, Role, Session, SessionRef};
-use crate::worker::{Held, Worker};
+use crate::worker::{Held, Limit, Worker};
 
 /// Serves one session until it is gone. Owned by the worker's task group.
 pub(crate) struct SessionTask {
@@ -26,7 +26,7 @@ pub(crate) struct SessionTask {
 }
 
 /// How often a session's socket is read before others get their turn.
-const READS_PER_TURN: usize = 8;
+const READS_PER_TURN: usize = 4;
 
 /// Whether a session is still there to go on with.
 enum Alive {
@@ -76,7 +76,7 @@ impl SessionTask {
         }
         if state.blocked {
             std::task::ready!(state.wire.poll_writable(context));
-            state.blocked = false;
+            state.set_blocked(false, &self.worker.ledger, self.worker.socket_bytes);
             self.worker.flush(&mut hub, self.session.key, self.worker.clock.micros());
         }
         Poll::Ready(Ok(()))
@@ -136,6 +136,14 @@ impl SessionTask {
             state.incoming.keep(input);
         }
         self.charge_input(state);
+        if state.charged.input > 0 && self.worker.is_over_share(Held::Input) {
+            self.worker.metrics.limited.of(Limit::Memory).add(1);
+            let text = "the node is short of memory for unfinished frames";
+            self.worker.close(&mut hub, self.session.key, CloseReason::Overloaded, text);
+            if !Worker::is_alive(&hub, self.session) {
+                return Alive::No;
+            }
+        }
         if hub.control_len(self.session.key) > 0 {
             self.worker.flush(&mut hub, self.session.key, self.worker.clock.micros());
         }
@@ -197,16 +205,24 @@ impl SessionTask {
             (Ok(ClientFrame::Pong), _) => {}
             (Ok(ClientFrame::Close(code)), _) => self.worker.answer_close(&mut hub, key, code),
             (Err(Violation { code, reason }), _) => {
+                if code == 1009 {
+                    self.worker.metrics.limited.of(Limit::Size).add(1);
+                }
                 self.worker.close(&mut hub, key, CloseReason::of_violation(code), reason);
             }
         }
     }
 
     fn poll_running(&mut self, context: &mut Context<'_>) {
-        if let Some(running) = &mut self.running
-            && running.as_mut().poll(context).is_ready()
-        {
+        let Some(running) = &mut self.running else {
+            return;
+        };
+        if running.as_mut().poll(context).is_ready() {
             self.running = None;
+        }
+        let mut hub = self.worker.hub.borrow_mut();
+        if let Some(state) = Worker::alive_mut(&mut hub, self.session) {
+            state.is_busy = self.running.is_some();
         }
     }
 

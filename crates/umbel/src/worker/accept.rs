@@ -1,29 +1,39 @@
 //! Accepting connections.
 
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
-use super::Worker;
+use super::labels::Limit;
+use super::{Held, Worker};
 use crate::http;
+use crate::listen;
 
-/// How long accepting rests when the process has no descriptors left. Those connected need them
-/// more than those that come.
+/// How long accepting rests when the process has no descriptors or memory left. Those connected
+/// need them more than those that come.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
 /// How often the log is told of it.
 const TELL_INTERVAL: Duration = Duration::from_secs(10);
 
+/// For how long nobody must have come before a listener is closed: what a handshake takes that had
+/// begun before.
+const QUIET: Duration = Duration::from_millis(250);
+
+/// When it is closed at the latest.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
+
 /// Accepts connections and has each served. Never returns.
-pub(super) async fn accept(worker: &Rc<Worker>, listener: TcpListener) {
+pub(super) async fn accept(worker: &Rc<Worker>, listener: &TcpListener) {
     let mut told = None::<Instant>;
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
-                worker.metrics.connections_accepted.add(1);
-                http::serve(worker, stream);
+            Ok(accepted) => {
+                worker.take(accepted);
+                worker.rest_from_accepting().await;
             }
             Err(error) => {
                 worker.metrics.accept_errors.add(1);
@@ -35,6 +45,46 @@ pub(super) async fn accept(worker: &Rc<Worker>, listener: TcpListener) {
                     tokio::time::sleep(EXHAUSTED_PAUSE).await;
                 }
             }
+        }
+    }
+}
+
+/// Closes a listener without resetting anybody: takes those in who were there before.
+pub(super) async fn close(worker: &Rc<Worker>, listener: TcpListener) {
+    if let Err(error) = listen::take_no_more(&listener) {
+        tracing::debug!(%error, "Connections can't be kept from coming");
+    }
+    let take_all = async {
+        while let Ok(accepted) = tokio::time::timeout(QUIET, listener.accept()).await {
+            match accepted {
+                Ok(accepted) => worker.take(accepted),
+                Err(error) if is_exhausted(&error) => break,
+                Err(_) => {}
+            }
+        }
+    };
+    // Those who still come are reset.
+    let _ = tokio::time::timeout(CLOSE_DEADLINE, take_all).await;
+}
+
+impl Worker {
+    fn take(self: &Rc<Self>, (stream, peer): (TcpStream, SocketAddr)) {
+        self.metrics.connections_accepted.add(1);
+        http::serve(self, stream, peer.ip());
+    }
+
+    /// Lets time pass if connections come faster than they may, or hold more than they may.
+    async fn rest_from_accepting(&self) {
+        let rest = self.admission.accepted(self.clock.micros());
+        if !rest.is_zero() {
+            self.metrics.limited.of(Limit::Accepts).add(1);
+            tokio::time::sleep(rest).await;
+        }
+        // Twice as much as others, since each client begins here.
+        let most = 2 * self.budget.share();
+        while self.ledger.held(Held::Connections) > most {
+            self.metrics.limited.of(Limit::Memory).add(1);
+            tokio::time::sleep(EXHAUSTED_PAUSE).await;
         }
     }
 }

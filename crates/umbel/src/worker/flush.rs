@@ -53,16 +53,16 @@ impl Worker {
                 }
                 pieces += 1;
                 if pieces == PIECES_PER_TURN {
-                    return Worker::pause(hub, key);
+                    return self.pause(hub, key);
                 }
             }
         }
     }
 
     /// Has the session's task go on, after others had their turn.
-    fn pause(hub: &mut Hub<Session>, key: SessionKey) {
+    fn pause(&self, hub: &mut Hub<Session>, key: SessionKey) {
         let session = hub.get_mut(key).expect("it was written to a moment ago");
-        session.blocked = true;
+        session.set_blocked(true, &self.ledger, self.socket_bytes);
         if let Some(waker) = &session.waker {
             waker.wake_by_ref();
         }
@@ -107,7 +107,7 @@ impl Worker {
     /// budget.
     fn block(&self, hub: &mut Hub<Session>, key: SessionKey) {
         let session = hub.get_mut(key).expect("it was written to a moment ago");
-        session.blocked = true;
+        session.set_blocked(true, &self.ledger, self.socket_bytes);
         if let Some(waker) = &session.waker {
             let mut context = std::task::Context::from_waker(waker);
             if session.wire.poll_writable(&mut context).is_ready() {
@@ -117,7 +117,7 @@ impl Worker {
         self.hold_to_budget(hub, key);
     }
 
-    fn hold_to_budget(&self, hub: &mut Hub<Session>, key: SessionKey) {
+    pub(super) fn hold_to_budget(&self, hub: &mut Hub<Session>, key: SessionKey) {
         let verdict = hub.enforce(key);
         self.charge_control(hub, key);
         let (policy, gap) = match verdict {
@@ -188,14 +188,33 @@ impl Worker {
         text: &str,
     ) {
         let code = reason.code();
-        self.begin_close(hub, key, reason, |out| {
-            websocket::write_close(out, code, text);
+        self.begin_close(hub, key, reason, |dialect, out| match dialect {
+            Dialect::Plain | Dialect::Json => websocket::write_close(out, code, text),
+            Dialect::Sse => {}
+        });
+    }
+
+    /// Ends a session that shall come back, perhaps at another node, after so many milliseconds.
+    pub(crate) fn move_away(
+        &self,
+        hub: &mut Hub<Session>,
+        key: SessionKey,
+        reason: CloseReason,
+        reconnect_after: u64,
+    ) {
+        let code = reason.code();
+        self.begin_close(hub, key, reason, |dialect, out| {
+            dialect.write_moving(out, reconnect_after);
+            match dialect {
+                Dialect::Plain | Dialect::Json => websocket::write_close(out, code, "reconnect"),
+                Dialect::Sse => {}
+            }
         });
     }
 
     /// Answers a client's close frame with its own code (RFC 6455 section 5.5.1).
     pub(crate) fn answer_close(&self, hub: &mut Hub<Session>, key: SessionKey, code: Option<u16>) {
-        self.begin_close(hub, key, CloseReason::Client, |out| match code {
+        self.begin_close(hub, key, CloseReason::Client, |_, out| match code {
             Some(code) => websocket::write_close(out, code, ""),
             None => websocket::write_frame(out, Opcode::Close, &[]),
         });
@@ -206,7 +225,7 @@ impl Worker {
         hub: &mut Hub<Session>,
         key: SessionKey,
         reason: CloseReason,
-        write_close: impl FnOnce(&mut Vec<u8>),
+        write_last: impl FnOnce(Dialect, &mut Vec<u8>),
     ) {
         let dialect = hub.dialect(key);
         let session = hub.get_mut(key).expect("only open sessions are closed");
@@ -224,17 +243,15 @@ impl Worker {
         self.wheel.borrow_mut().insert(Timer::Session(SessionRef { key, id }), deadline);
         drop(session.catch_ups.take());
         hub.leave_all(key, |topic| self.left(topic));
-        match dialect {
-            Dialect::Plain | Dialect::Json => write_close(hub.control(key)),
-            Dialect::Sse => {}
-        }
+        write_last(dialect, hub.control(key));
         self.flush(hub, key, self.clock.micros());
     }
 
     /// Takes a session out at once: its connection is gone, or all is said.
     pub(crate) fn remove(&self, hub: &mut Hub<Session>, key: SessionKey, reason: CloseReason) {
         let transport = hub.dialect(key).into();
-        let session = hub.close(key, |topic| self.left(topic));
+        let mut session = hub.close(key, |topic| self.left(topic));
+        session.set_blocked(false, &self.ledger, self.socket_bytes);
         self.metrics.session_gone(transport);
         if !session.is_closing() {
             self.metrics.sessions_closed.of(reason).add(1);

@@ -3,6 +3,8 @@
 use umbel_hub::{OnSlow, Skipped};
 use umbel_metrics::LabelSet;
 
+use crate::admission::Refusal;
+
 /// Where a message came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Source {
@@ -44,10 +46,14 @@ pub(crate) enum Held {
     Streams,
     /// Pieces of history on their way to sessions that catch up, and answers to polls.
     Replays,
+    /// What the kernel may hold of sessions whose clients don't take it in.
+    Sockets,
+    /// Sessions, subscriptions and topics themselves.
+    Tables,
 }
 
 impl Held {
-    pub(crate) const COUNT: usize = 7;
+    pub(crate) const COUNT: usize = 9;
 }
 
 impl LabelSet for Held {
@@ -59,6 +65,8 @@ impl LabelSet for Held {
         Self::Connections,
         Self::Streams,
         Self::Replays,
+        Self::Sockets,
+        Self::Tables,
     ];
 
     fn index(self) -> usize {
@@ -74,6 +82,90 @@ impl LabelSet for Held {
             Self::Connections => "connections",
             Self::Streams => "streams",
             Self::Replays => "replays",
+            Self::Sockets => "sockets",
+            Self::Tables => "tables",
+        }
+    }
+}
+
+/// What was more than is allowed. Each is told to whoever it concerns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Limit {
+    /// A session, for the node has as many as it may.
+    Sessions,
+    /// A session, for its address has.
+    SessionsPerAddress,
+    /// A connection, which had to wait to be accepted.
+    Accepts,
+    /// Memory: a session or body was refused, or a session had to go.
+    Memory,
+    /// A session of a node that leaves.
+    Draining,
+    /// A page of an origin that isn't allowed.
+    Origin,
+    /// A connection of a trusted proxy that didn't begin as it should.
+    ProxyHeader,
+    /// The time for a request's head.
+    HeaderTime,
+    /// A request's head.
+    Head,
+    /// The time for a request's body.
+    BodyTime,
+    /// A body, a frame or a payload.
+    Size,
+    /// Topics of a session.
+    Topics,
+    /// Messages that a session publishes in a second.
+    Publishes,
+}
+
+impl LabelSet for Limit {
+    const ALL: &'static [Self] = &[
+        Self::Sessions,
+        Self::SessionsPerAddress,
+        Self::Accepts,
+        Self::Memory,
+        Self::Draining,
+        Self::Origin,
+        Self::ProxyHeader,
+        Self::HeaderTime,
+        Self::Head,
+        Self::BodyTime,
+        Self::Size,
+        Self::Topics,
+        Self::Publishes,
+    ];
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn as_label(self) -> &'static str {
+        match self {
+            Self::Sessions => "sessions",
+            Self::SessionsPerAddress => "sessions_per_address",
+            Self::Accepts => "accepts",
+            Self::Memory => "memory",
+            Self::Draining => "draining",
+            Self::Origin => "origin",
+            Self::ProxyHeader => "proxy_header",
+            Self::HeaderTime => "header_time",
+            Self::Head => "head",
+            Self::BodyTime => "body_time",
+            Self::Size => "size",
+            Self::Topics => "topics",
+            Self::Publishes => "publishes",
+        }
+    }
+}
+
+impl From<Refusal> for Limit {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Sessions => Self::Sessions,
+            Refusal::Address => Self::SessionsPerAddress,
+            Refusal::Memory => Self::Memory,
+            Refusal::Draining => Self::Draining,
         }
     }
 }
@@ -97,6 +189,7 @@ impl LabelSet for Status {
         Self(413),
         Self(415),
         Self(422),
+        Self(429),
         Self(502),
         Self(503),
         Self(504),
@@ -117,6 +210,7 @@ impl LabelSet for Status {
             413 => "413",
             415 => "415",
             422 => "422",
+            429 => "429",
             502 => "502",
             503 => "503",
             504 => "504",
@@ -229,6 +323,7 @@ mod tests {
     fn every_label_has_its_place() {
         in_place::<Source>();
         in_place::<Held>();
+        in_place::<Limit>();
         in_place::<Status>();
         in_place::<Skip>();
         in_place::<Policy>();

@@ -3,7 +3,7 @@
 use umbel_metrics::{Counter, Counters, Family, Gauge, Histogram, Histograms, LabelSet, Transport};
 use umbel_protocol::GapReason;
 
-use super::labels::{Held, Policy, Polled, Resumed, Skip, Source, Status};
+use super::labels::{Held, Limit, Policy, Polled, Resumed, Skip, Source, Status};
 use crate::session::CloseReason;
 
 /// Everything that one worker records. Aligned so that no other worker writes to its cache lines.
@@ -36,6 +36,10 @@ pub(crate) struct WorkerMetrics {
     /// Of the whole node; the first worker says it.
     pub(crate) history_bytes: Gauge,
     pub(crate) held_bytes: [Gauge; Held::COUNT],
+    pub(crate) limited: Counters<Limit>,
+    /// Of the whole node; the first worker says it.
+    pub(crate) budget_bytes: Gauge,
+    pub(crate) allowance_bytes: Gauge,
     pub(crate) furthest_bytes: Gauge,
     pub(crate) delivery_seconds: Histograms<Transport>,
     pub(crate) fan_out_seconds: Histogram,
@@ -93,6 +97,12 @@ fn of_connections() -> Vec<Family<WorkerMetrics>> {
             "Sessions that ended, by reason.",
             "reason",
             |w| &w.sessions_closed,
+        ),
+        Family::counters(
+            "umbel_limited_total",
+            "What was more than is allowed: refused, delayed or ended, by what it was.",
+            "limit",
+            |w| &w.limited,
         ),
         Family::gauge("umbel_subscriptions", "Subscriptions that sessions hold now.", |w| {
             &w.subscriptions
@@ -192,6 +202,16 @@ fn of_memory_and_time() -> Vec<Family<WorkerMetrics>> {
             "Memory held for messages and clients besides the logs, in bytes, by what holds it.",
             "by",
             |w, held: Held| &w.held_bytes[held.index()],
+        ),
+        Family::gauge(
+            "umbel_memory_budget_bytes",
+            "What may be held in all, logs included, in bytes: node.memory_mib less what the program itself needs.",
+            |w| &w.budget_bytes,
+        ),
+        Family::gauge_per_worker(
+            "umbel_allowed_behind_bytes",
+            "How far behind a session may be now; less than limits.behind_bytes while memory is short.",
+            |w| &w.allowance_bytes,
         ),
         Family::gauge_per_worker(
             "umbel_furthest_behind_bytes",

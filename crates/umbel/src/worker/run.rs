@@ -2,18 +2,21 @@
 
 use std::io;
 use std::net::TcpListener as StdListener;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
-use tokio::sync::watch;
 use tokio::task::LocalSet;
 use umbel_broker::{Broker, Mailbox, WorkerId};
 
 use super::{Worker, WorkerMetrics, accept, fan_out, ticks};
+use crate::admission::Admission;
+use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::config::Settings;
+use crate::drain::{STOP_DEADLINE, Stage, Stages};
 use crate::session::CloseReason;
 
 /// What a worker is made of: everything that may pass from one thread to another.
@@ -25,35 +28,64 @@ pub(crate) struct Seed {
     pub(crate) settings: Arc<Settings>,
     pub(crate) clock: Clock,
     pub(crate) metrics: Arc<WorkerMetrics>,
-    /// Turns true, or is dropped, when the worker shall stop.
-    pub(crate) stop: watch::Receiver<bool>,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) budget: Arc<Budget>,
+    /// What the node is about to do. If it is dropped, the worker stops.
+    pub(crate) stages: Stages,
 }
 
-/// How long sessions have to take their close frames in when the process stops.
-const STOP_DEADLINE: Duration = Duration::from_secs(3);
-
-/// Runs a worker on this thread until it is told to stop and its sessions are gone.
+/// Runs a worker on this thread until it is told to stop, or told to leave and its sessions are
+/// gone.
 pub(crate) fn run(seed: Seed) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
     let local = LocalSet::new();
     local.block_on(&runtime, async move {
         let listener = TcpListener::from_std(seed.listener.try_clone()?)?;
         let worker = Worker::new(&seed);
-        let mut stop = seed.stop;
+        // The other descriptor of the same socket must not keep it open.
         drop(seed.listener);
         tokio::select! {
-            () = accept::accept(&worker, listener) => unreachable!("accepts until it is dropped"),
             () = fan_out::fan_out(&worker) => unreachable!("fans out until it is dropped"),
             () = ticks::tick(&worker) => unreachable!("ticks until it is dropped"),
-            // An error says that whoever could stop us is gone.
-            _ = stop.wait_for(|stop| *stop) => {}
+            () = serve_and_leave(&worker, listener, seed.stages) => {}
         }
         worker.stop().await;
         Ok(())
     })
 }
 
+/// Takes connections, until the node leaves; then moves its sessions away, until it stops or all
+/// are gone.
+async fn serve_and_leave(worker: &Rc<Worker>, listener: TcpListener, stages: Stages) {
+    let reaches = async |stage: Stage| {
+        // An error says that whoever could stop us is gone.
+        let _ = stages.clone().wait_for(|now| *now >= stage).await;
+    };
+    tokio::select! {
+        () = accept::accept(worker, &listener) => unreachable!("accepts until it is dropped"),
+        () = reaches(Stage::Moving) => {}
+    }
+    let leaves = async {
+        accept::close(worker, listener).await;
+        worker.admission.close();
+        worker.end_http2();
+        let over = Duration::from_secs(worker.drain_seconds.into());
+        worker.leave(over, stages.clone()).await;
+    };
+    tokio::select! {
+        () = leaves => {}
+        () = reaches(Stage::Stopping) => {}
+    }
+}
+
 impl Worker {
+    /// Asks HTTP/2 clients to go on elsewhere. Their streams go on.
+    fn end_http2(&self) {
+        for (_, connection) in self.connections.borrow().iter() {
+            connection.retire();
+        }
+    }
+
     /// Closes what is open and waits a little for it to end. The listener is closed already.
     async fn stop(&self) {
         {

@@ -10,7 +10,7 @@ use umbel_metrics::LabelSet;
 use super::labels::Skip;
 use super::{Held, Timer, Worker};
 use crate::session::{Phase, SessionRef};
-use crate::wheel::TICK_MILLIS;
+use crate::wheel::{TICK_MILLIS, Tick};
 
 /// How many timers are served before others get their turn. Each may cost a write.
 const TIMERS_PER_TURN: usize = 64;
@@ -29,6 +29,7 @@ pub(super) async fn tick(worker: &Rc<Worker>) {
     for count in (0..TICKS_PER_SECOND).cycle() {
         let scheduled = ticks.tick().await;
         worker.observe_lag(scheduled.elapsed());
+        worker.mind_memory();
         worker.export();
         if count == 0 {
             worker.every_second();
@@ -70,22 +71,27 @@ impl Worker {
                 return self.remove(&mut hub, session.key, reason);
             }
             Phase::Closing { .. } => return,
+            Phase::Open if now >= state.expires => {
+                return self.end_of_life(&mut hub, session.key);
+            }
             Phase::Opening | Phase::Open => state.last_written.plus_seconds(self.heartbeat_seconds),
         };
+        let due = due.min(state.expires);
         if now < due {
             return self.wheel.borrow_mut().insert(Timer::Session(session), due);
         }
-        let next = now.plus_seconds(self.heartbeat_seconds);
+        let next = now.plus_seconds(self.heartbeat_seconds).min(state.expires);
         self.wheel.borrow_mut().insert(Timer::Session(session), next);
         self.heartbeat(&mut hub, session.key);
     }
 
     /// Puts a session's first heartbeat somewhere into its period, so that those who came together
     /// are not served together for ever.
-    pub(crate) fn start_heartbeat(&self, session: SessionRef) {
+    /// One that expires earlier is looked at then.
+    pub(crate) fn start_heartbeat(&self, session: SessionRef, expires: Tick) {
         let seconds = fastrand::u32(self.heartbeat_seconds.div_ceil(2)..=self.heartbeat_seconds);
         let mut wheel = self.wheel.borrow_mut();
-        let due = wheel.now().plus_seconds(seconds);
+        let due = wheel.now().plus_seconds(seconds).min(expires);
         wheel.insert(Timer::Session(session), due);
     }
 
@@ -111,16 +117,12 @@ impl Worker {
         metrics.log_bytes.set_count(tally.log_bytes);
         if self.id.index() == 0 {
             metrics.history_bytes.set_count(self.broker.history_bytes());
+            metrics.budget_bytes.set_count(self.budget.limit());
         }
         metrics.subscriptions.set_count(hub.subscription_count());
         metrics.topics.set_count(hub.topic_count());
         for held in Held::ALL {
-            let bytes = match held {
-                Held::Mailbox => self.mailbox.bytes(),
-                Held::Replays => self.segments.borrow().bytes(),
-                _ => self.ledger.held(*held),
-            };
-            metrics.held_bytes[held.index()].set_count(bytes);
+            metrics.held_bytes[held.index()].set_count(self.held(*held));
         }
     }
 
