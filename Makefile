@@ -4,7 +4,7 @@ CARGO ?= cargo
 FUZZ_SECONDS ?= 600
 FAULT_RUNS ?= 20
 FAULT_TESTS = --test history_faults --test history_refusals --test history_doubt
-FUZZ_TARGETS = session_input json_commands publish_body places_and_keys cursor topics routes config envelope
+FUZZ_TARGETS = session_input json_commands publish_body places_and_keys cursor topics routes config envelope client_address
 
 .PHONY: help run test test-long faults tools lint bench bench-quick bench-redis fuzz reference
 
@@ -30,12 +30,13 @@ faults: tools ## The tests in which Redis fails, FAULT_RUNS times over; says how
 			>target/faults.log 2>&1 || { failed=$$((failed + 1)); mv target/faults.log target/faults-$$run.log; }; \
 	done; rm -f target/faults.log; echo "$$failed of $(FAULT_RUNS) runs failed"; test $$failed -eq 0
 
-# Tests and benches run against real servers, of Debian's packages; one stops a thread with strace,
-# one publishes from Python.
+# Tests and benches run against real servers and a real browser, of Debian's packages; one stops a
+# thread with strace, one publishes from Python.
 tools: ## Install the programs that tests need, where they are missing
 	@missing=; \
 	command -v redis-server >/dev/null || missing="$$missing redis-server"; \
 	command -v redis-cli >/dev/null || missing="$$missing redis-tools"; \
+	command -v chromium >/dev/null || missing="$$missing chromium"; \
 	command -v strace >/dev/null || missing="$$missing strace"; \
 	/usr/bin/python3 -c 'import redis' 2>/dev/null || missing="$$missing python3-redis"; \
 	if [ -n "$$missing" ]; then \

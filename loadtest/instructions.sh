@@ -37,7 +37,7 @@ run() {
     sleep 1
     local deliveries
     deliveries=$(curl -sf http://127.0.0.1:9497/metrics | sed -n 's/^umbel_deliveries_total //p')
-    kill "$node"
+    kill -INT "$node"
     wait "$node" || true
     echo "$(sed -n 's/^\(summary\|totals\): \([0-9]*\).*/\2/p' "$directory/out" | tail -1) $deliveries"
 }

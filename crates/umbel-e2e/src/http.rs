@@ -122,6 +122,16 @@ impl HttpClient {
         answer
     }
 
+    /// The next answer, if it comes within a moment.
+    pub async fn answer_if_any(&mut self) -> Option<Answer> {
+        let moment = std::time::Duration::from_millis(100);
+        let mut byte = [0];
+        match tokio::time::timeout(moment, self.stream.peek(&mut byte)).await {
+            Ok(Ok(1..)) => Some(self.answer().await),
+            _ => None,
+        }
+    }
+
     /// Reads the head of an answer, and nothing behind it.
     pub async fn head(&mut self) -> Answer {
         loop {

@@ -2,12 +2,16 @@
 //!
 //! A [`World`] owns every process that it started and ends it when it is dropped. Clients are
 //! written here, in plain bytes, so that a mistake in the node's own encoders or in a library that
-//! both would use can't hide. HTTP/2 alone is the `h2` crate's, beside a client that sends any frame. Every wait has a deadline and panics with what it waited for.
+//! both would use can't hide. HTTP/2 alone is the `h2` crate's, beside a client that sends any frame.
+//! What pages see is shown by a real browser. Every wait has a deadline and panics with what it waited
+//! for.
 
 #![allow(clippy::unwrap_used, reason = "whatever fails here fails the test, with its place")]
 #![allow(clippy::missing_panics_doc, reason = "every function here panics when the test fails")]
 
 mod browser;
+mod cgroup;
+mod chromium;
 mod http;
 mod http2;
 mod metrics;
@@ -15,6 +19,7 @@ mod node;
 mod program;
 mod proxy;
 mod redis;
+mod site;
 mod sse;
 mod wait;
 mod watcher;
@@ -22,6 +27,8 @@ mod websocket;
 mod world;
 
 pub use browser::Page;
+pub use cgroup::MemoryGroup;
+pub use chromium::{Chromium, Tab};
 pub use http::{Answer, HttpClient};
 pub use http2::{Http2Client, Http2Stream, RawFrame, RawHttp2};
 pub use metrics::Metrics;
@@ -29,6 +36,7 @@ pub use node::{ConfiguredNode, Node};
 pub use program::{Output, Program};
 pub use proxy::{Fault, Proxy};
 pub use redis::{Redis, RedisClient};
+pub use site::Site;
 pub use sse::SseClient;
 pub use wait::{DEADLINE, eventually, within};
 pub use watcher::{Publisher, Record, Seen, Watcher, Way};

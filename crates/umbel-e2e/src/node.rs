@@ -117,6 +117,11 @@ impl Node {
     pub async fn restart(&mut self) {
         self.signal("TERM");
         assert_eq!(self.exit_code().await, Some(0));
+        self.start_again().await;
+    }
+
+    /// Starts another process on the ports of this one, which has ended.
+    pub async fn start_again(&mut self) {
         *self = Self::start_at(&self.options, self.http, self.admin).await;
         self.wait_until_ready().await;
     }

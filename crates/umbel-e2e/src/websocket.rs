@@ -83,6 +83,17 @@ impl WebSocketClient {
         Self::handshake(HttpClient::connect_narrow(address).await, path, &[]).await
     }
 
+    /// The same, but `None` if the node doesn't let it in.
+    pub async fn try_open_narrow(address: SocketAddr, path: &str) -> Option<Self> {
+        let mut client = HttpClient::connect_narrow(address).await;
+        client.send(&crate::http::request("GET", path, &HANDSHAKE, b"")).await;
+        let head = client.answer().await;
+        (head.status == 101).then(|| {
+            let (stream, received) = client.into_parts();
+            Self { stream, head, received, used: 0 }
+        })
+    }
+
     async fn handshake(mut client: HttpClient, path: &str, headers: &[(&str, &str)]) -> Self {
         let headers = [&HANDSHAKE[..], headers].concat();
         client.send(&crate::http::request("GET", path, &headers, b"")).await;

@@ -1,6 +1,7 @@
 //! The hub: topics, subscriptions and sessions of one worker.
 
 use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
 
 use slab::Slab;
 use umbel_protocol::{Dialect, SessionId, Stand, Topic};
@@ -9,9 +10,10 @@ use crate::encoding::{Encoding, EventNames};
 use crate::keys::{SessionKey, SubscriptionKey, TopicKey};
 use crate::lane::TopicState;
 use crate::log::Log;
+use crate::replay::Share;
 use crate::session::{Session, Subscription};
 use crate::tally::Skipped;
-use crate::{OnSlow, Pending, Tally};
+use crate::{OnSlow, Pending, Segment, Tally};
 
 /// Topics, subscriptions and sessions of one worker. `S` is what the caller keeps per session.
 #[derive(Debug)]
@@ -29,8 +31,23 @@ pub struct Hub<S> {
     #[allow(clippy::vec_box)]
     pub(crate) spare: Vec<Box<Log>>,
     pub(crate) event_names: EventNames,
+    /// Frames that sessions were left with a part of, the newest last: a crowd that stalls together
+    /// mostly stands in few frames.
+    cut_frames: VecDeque<CutFrame>,
     pub(crate) tally: Tally,
 }
+
+/// A frame that a session has got a part of, and is to get the rest of.
+#[derive(Debug)]
+struct CutFrame {
+    topic: TopicKey,
+    encoding: Encoding,
+    position: u64,
+    frame: Rc<Segment>,
+}
+
+/// How many frames are remembered for further sessions that stand in them.
+const CUT_FRAMES: usize = 8;
 
 /// How many empty logs are kept. A batch seldom touches more topics whose sessions can't be
 /// written at once; each holds at most 64 KiB.
@@ -72,6 +89,7 @@ impl<S> Hub<S> {
             touched: Vec::new(),
             spare: Vec::new(),
             event_names: EventNames::default(),
+            cut_frames: VecDeque::new(),
             tally: Tally::default(),
         }
     }
@@ -295,6 +313,7 @@ impl<S> Hub<S> {
     /// Gives memory back that tables hold beyond four times their need. For a quiet moment: it
     /// walks what it shrinks.
     pub fn shrink(&mut self) {
+        self.cut_frames.clear();
         if is_oversized(self.names.len(), self.names.capacity()) {
             self.names.shrink_to_fit();
         }
@@ -319,6 +338,7 @@ impl<S> Hub<S> {
     /// when memory is short: it walks all topics and their subscriptions.
     pub fn shorten_logs(&mut self) {
         self.spare.clear();
+        self.cut_frames.clear();
         let Self { topics, subscriptions, tally, .. } = self;
         for (_, topic) in topics {
             topic.for_each_lane(|lane| {
@@ -380,6 +400,8 @@ impl<S> Hub<S> {
             self.subscriptions[moved.index()].place = place;
         } else if lane.subscribers.is_empty() {
             state.remove_lane(encoding);
+            // Another lane may get the same name and begin its numbers anew.
+            self.cut_frames.retain(|cut| (cut.topic, cut.encoding) != (topic, encoding));
         }
         if !state.is_empty() {
             return None;
@@ -493,15 +515,41 @@ impl<S> Hub<S> {
             return;
         }
         let partial = std::mem::take(&mut state.partial);
+        if state.control.is_empty() {
+            let frame = self.cut_frame(key);
+            let rest = Share::rest_of(frame, partial as usize);
+            self.sessions[session.index()].control.push_share(rest);
+        } else {
+            let Subscription { topic, encoding, position, .. } = self.subscriptions[key.index()];
+            let log = self.topics[topic.index()].lane(encoding).log();
+            let rest = log.rest_of_frame(position, partial);
+            self.sessions[session.index()].control.push_front(rest);
+        }
         let subscription = &mut self.subscriptions[key.index()];
         let lane = self.topics[subscription.topic.index()].lane(subscription.encoding);
-        state.control.push_front(lane.log().rest_of_frame(subscription.position, partial));
         let is_message = !lane.log().is_notice(subscription.position);
         subscription.position += 1;
         self.tally.delivered += u64::from(is_message);
         if subscription.position == lane.next {
             self.caught_up(session, key);
         }
+    }
+
+    /// The frame that a subscription stands in, as one copy for all that do.
+    fn cut_frame(&mut self, key: SubscriptionKey) -> Rc<Segment> {
+        let Subscription { topic, encoding, position, .. } = self.subscriptions[key.index()];
+        let is_it = |cut: &&CutFrame| {
+            (cut.topic, cut.encoding, cut.position) == (topic, encoding, position)
+        };
+        if let Some(cut) = self.cut_frames.iter().find(is_it) {
+            return cut.frame.clone();
+        }
+        let frame = Rc::new(Segment::of_frame(self.log_of(key).frame(position)));
+        if self.cut_frames.len() == CUT_FRAMES {
+            self.cut_frames.pop_front();
+        }
+        self.cut_frames.push_back(CutFrame { topic, encoding, position, frame: frame.clone() });
+        frame
     }
 
     /// Moves a due subscription, of which no frame is partly written, forward.

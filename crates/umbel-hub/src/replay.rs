@@ -71,6 +71,11 @@ impl Segment {
         self.frames[frame].position
     }
 
+    /// One frame, for those who have got a part of it.
+    pub(crate) fn of_frame(bytes: &[u8]) -> Self {
+        Self { bytes: bytes.to_vec(), frames: Vec::new() }
+    }
+
     fn start_of(&self, frame: usize) -> usize {
         frame.checked_sub(1).map_or(0, |before| self.frames[before].end as usize)
     }
@@ -85,6 +90,11 @@ impl Share {
             messages: messages as u64,
             segment,
         }
+    }
+
+    /// What remains of a frame of which so many bytes are written. Nobody counts it as replayed.
+    pub(crate) fn rest_of(segment: Rc<Segment>, written: usize) -> Self {
+        Self { written, end: segment.bytes.len(), messages: 0, segment }
     }
 
     pub(crate) fn pending(&self) -> &[u8] {

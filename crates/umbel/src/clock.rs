@@ -1,6 +1,7 @@
 //! The clock that spans are measured by.
 
-use std::time::Instant;
+use std::cell::Cell;
+use std::time::{Duration, Instant};
 
 /// Measures spans within the process.
 #[derive(Debug, Clone, Copy)]
@@ -32,5 +33,25 @@ impl Clock {
     pub(crate) fn micros(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_micros())
             .expect("a process doesn't run for 584 000 years")
+    }
+}
+
+/// Says of something that may happen all the time when it is to be logged: not each time.
+#[derive(Debug, Default)]
+pub(crate) struct Seldom {
+    last: Cell<Option<Instant>>,
+}
+
+/// How often the log is told of it.
+const TELL_INTERVAL: Duration = Duration::from_secs(10);
+
+impl Seldom {
+    /// Whether it is to be logged now.
+    pub(crate) fn is_due(&self) -> bool {
+        let is_due = self.last.get().is_none_or(|last| last.elapsed() > TELL_INTERVAL);
+        if is_due {
+            self.last.set(Some(Instant::now()));
+        }
+        is_due
     }
 }

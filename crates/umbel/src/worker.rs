@@ -36,7 +36,7 @@ use umbel_protocol::Topic;
 use crate::admission::Admission;
 use crate::authorise::Door;
 use crate::budget::Budget;
-use crate::clock::Clock;
+use crate::clock::{Clock, Seldom};
 use crate::config::{Limits, Networks, Origins};
 use crate::drain::{Stage, Stages};
 use crate::http::Connection;
@@ -83,7 +83,9 @@ pub(crate) struct Worker {
     pub(crate) publish_rate: Rate,
     /// How far behind a session may be now: less than its limit while memory is short.
     allowance: Cell<usize>,
-    /// What the kernel may hold of a connection until its client has it.
+    memory_is_short: Seldom,
+    /// What the kernel is taken to hold of a session whose client takes nothing in: half of what it
+    /// may. Measured: a third, for who never reads; all of it, for who is far away and reads.
     pub(crate) socket_bytes: usize,
     pub(crate) stages: Stages,
     /// Over how long sessions are moved away when the node leaves.
@@ -146,9 +148,10 @@ impl Worker {
             budget: seed.budget.clone(),
             publish_rate: Rate::new(limits.publishes_per_second),
             allowance: Cell::new(limits.behind_bytes),
+            memory_is_short: Seldom::default(),
             socket_bytes: match limits.socket_bytes {
                 0 => UNBOUNDED_SOCKET_BYTES,
-                bytes => bytes,
+                bytes => bytes / 2,
             },
             stages: seed.stages.clone(),
             drain_seconds: seed.settings.drain.drain_seconds,

@@ -27,6 +27,7 @@ const PAGE: &str = "<!doctype html>
 <html lang=en>
 <meta charset=utf-8>
 <meta name=viewport content=\"width=device-width\">
+<link rel=icon href=\"data:,\">
 <title>Umbel</title>
 <style>
   :root { color-scheme: light dark; }

@@ -3,21 +3,19 @@
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 
 use super::labels::Limit;
 use super::{Held, Worker};
+use crate::clock::Seldom;
 use crate::http;
 use crate::listen;
 
 /// How long accepting rests when the process has no descriptors or memory left. Those connected
 /// need them more than those that come.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
-
-/// How often the log is told of it.
-const TELL_INTERVAL: Duration = Duration::from_secs(10);
 
 /// For how long nobody must have come before a listener is closed: what a handshake takes that had
 /// begun before.
@@ -28,7 +26,7 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Accepts connections and has each served. Never returns.
 pub(super) async fn accept(worker: &Rc<Worker>, listener: &TcpListener) {
-    let mut told = None::<Instant>;
+    let exhausted = Seldom::default();
     loop {
         match listener.accept().await {
             Ok(accepted) => {
@@ -38,9 +36,8 @@ pub(super) async fn accept(worker: &Rc<Worker>, listener: &TcpListener) {
             Err(error) => {
                 worker.metrics.accept_errors.add(1);
                 if is_exhausted(&error) {
-                    if told.is_none_or(|told| told.elapsed() > TELL_INTERVAL) {
+                    if exhausted.is_due() {
                         tracing::warn!(worker = worker.id.index(), %error, "Connections can't be accepted");
-                        told = Some(Instant::now());
                     }
                     tokio::time::sleep(EXHAUSTED_PAUSE).await;
                 }

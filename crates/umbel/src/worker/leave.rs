@@ -21,8 +21,9 @@ const LEAST_PACE: f64 = 10.0;
 /// How many sessions are moved before others get their turn. Each costs some writes.
 const MOVES_PER_TURN: usize = 64;
 
-/// When a client that was moved comes back, in milliseconds. They are spread already by the pace.
-const RECONNECT_MILLIS: std::ops::Range<u64> = 50..500;
+/// When a client that was moved comes back, in milliseconds. They are spread already by the pace; but
+/// a browser keeps to it until a stream says otherwise, also while nobody is there to come back to.
+const RECONNECT_MILLIS: std::ops::Range<u64> = 250..2000;
 
 /// How often it is looked whether all are gone.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);

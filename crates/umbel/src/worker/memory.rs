@@ -20,8 +20,12 @@ const SESSION_BYTES: usize = 1024;
 const SUBSCRIPTION_BYTES: usize = 96;
 const TOPIC_BYTES: usize = 512;
 
-/// However short memory is, a client may be so far behind: about what its socket takes.
-const LEAST_BEHIND_BYTES: usize = 16 * 1024;
+/// However short memory is, a client may be so far behind: a few frames, which who reads takes at
+/// its next turn.
+const LEAST_BEHIND_BYTES: usize = 64 * 1024;
+
+/// If the logs of a worker hold less than this part of its share, shortening them would help nobody.
+const LOGS_PART: usize = 4;
 
 /// Which part of those that are behind goes at a time, at least one.
 const SHED_PART: usize = 10;
@@ -37,7 +41,9 @@ impl Worker {
         if pressure < Pressure::Shorten {
             return self.allow_more();
         }
-        self.allow_less();
+        if logs > self.budget.share() / LOGS_PART {
+            self.allow_less();
+        }
         if pressure == Pressure::Shed {
             self.shed();
         }
@@ -108,14 +114,15 @@ impl Worker {
         hub.set_behind_bytes(bytes);
     }
 
-    /// Cuts off some of those furthest behind. What they could be told they wouldn't read.
+    /// Cuts off some of those furthest behind: who has taken nothing in for longest, and among
+    /// them who holds most. What they could be told they wouldn't read.
     fn shed(&self) {
         let mut hub = self.hub.borrow_mut();
         let mut behind = behind(&hub);
         behind.sort_by_cached_key(|key| {
             let session = hub.get(*key).expect("it was there a moment ago");
             let kept = session.charged.input as usize + session.charged.control as usize;
-            Reverse(hub.behind_bytes_of(*key) + kept)
+            (session.last_written, Reverse(hub.behind_bytes_of(*key) + kept))
         });
         let count = behind.len().div_ceil(SHED_PART);
         for key in behind.into_iter().take(count) {
@@ -123,11 +130,10 @@ impl Worker {
             self.remove(&mut hub, key, CloseReason::Memory);
         }
         hub.shorten_logs();
-        if count > 0 {
+        if count > 0 && self.memory_is_short.is_due() {
             tracing::warn!(
                 worker = self.id.index(),
-                sessions = count,
-                "Memory is short: sessions furthest behind were cut off"
+                "Memory is short: sessions furthest behind are cut off"
             );
         }
     }
