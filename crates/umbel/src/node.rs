@@ -145,15 +145,11 @@ impl Node {
                 Some(asked) = by_operator.recv() => asked,
             }
         };
-        let first = tokio::select! {
-            asked = asked() => asked,
+        let (first, outcome) = tokio::select! {
+            asked = asked() => (asked, Ok(())),
             error = &mut admin => return Err(error),
-            Some(ending) = endings.recv() => {
-                // A worker ends by itself only if it failed.
-                leaving.enter(Stage::Stopping);
-                ending?;
-                Asked::Stop
-            }
+            // A worker ends by itself only if it failed.
+            Some(ending) = endings.recv() => (Asked::Stop, ending),
         };
         let leaves = async {
             if first == Asked::Drain {
@@ -170,7 +166,7 @@ impl Node {
             // What it had to say it has said through the channel.
             let _ = thread.join();
         }
-        Ok(())
+        outcome
     }
 
     /// Says so if descriptors and not the setting limit the sessions.

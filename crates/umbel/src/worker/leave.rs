@@ -76,8 +76,11 @@ impl Worker {
     /// In no order, so that no topic loses its audience at once.
     fn sessions_to_move(&self) -> Vec<SessionRef> {
         let hub = self.hub.borrow();
-        let name = |key| hub.get(key).map(|session| SessionRef { key, id: session.id });
-        let mut sessions: Vec<_> = hub.sessions().filter_map(name).collect();
+        let stays = |key| {
+            let session = hub.get(key).filter(|session| !session.is_closing())?;
+            Some(SessionRef { key, id: session.id })
+        };
+        let mut sessions: Vec<_> = hub.sessions().filter_map(stays).collect();
         fastrand::shuffle(&mut sessions);
         sessions
     }
