@@ -10,20 +10,22 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-use umbel_e2e::{HttpClient, Node, RawFrame, RawHttp2, Redis, World, eventually};
+use umbel_e2e::{HttpClient, Node, RawFrame, RawHttp2, Redis, World, WorldBuilder, eventually};
 
 const HISTORY: &str = "[[topics]]\nmatch = \"**\"\nsubscribe = \"anyone\"\npublish = \"anyone\"\nhistory = { messages = 100, seconds = 300 }\n";
 
 /// A world of one node that leaves in so many seconds: first its pause, then its sessions.
 async fn leaving(pause: u32, drain: u32) -> World {
+    leaving_node(pause, drain).start().await
+}
+
+fn leaving_node(pause: u32, drain: u32) -> WorldBuilder {
     let seconds = (pause.to_string(), drain.to_string(), (pause + drain + 10).to_string());
     World::new()
         .workers(2)
         .environment("UMBEL_DRAIN__PAUSE_SECONDS", &seconds.0)
         .environment("UMBEL_DRAIN__DRAIN_SECONDS", &seconds.1)
         .environment("UMBEL_DRAIN__DEADLINE_SECONDS", &seconds.2)
-        .start()
-        .await
 }
 
 async fn stage(node: &Node) -> Value {
@@ -140,10 +142,19 @@ async fn a_session_is_moved_when_what_it_asked_for_is_done() {
         .await;
     let node = world.node(0);
     let mut session = node.json().await;
+    let mut others = Vec::new();
+    for _ in 0..20 {
+        others.push(node.json().await);
+    }
     redis.signal("STOP");
     session.send_text(r#"{"id":1,"op":"publish","topic":"a","text":"x"}"#).await;
     node.signal("TERM");
-    stage_becomes(node, "moving").await;
+    // It holds up nobody else.
+    for other in &mut others {
+        assert_eq!(other.json().await["op"], "moving");
+        other.closed_with(1012).await;
+    }
+    assert_eq!(stage(node).await["stage"], "moving");
     redis.signal("CONT");
     assert_eq!(session.json().await["op"], "published");
     assert_eq!(session.json().await["op"], "moving");
@@ -239,18 +250,19 @@ async fn a_session_that_has_lasted_long_enough_is_moved() {
 }
 
 /// Connects, asks for something and reads the answer, again and again until nobody listens any
-/// more. Gives how often; an error says that a connection was let in and then broken off.
+/// more, which the kernel must say. An error says that a connection was let in and then broken off.
 async fn ask_until_refused(
     address: std::net::SocketAddr,
     stop: Arc<AtomicBool>,
     asked: Arc<AtomicUsize>,
 ) -> Result<(), String> {
     while !stop.load(Ordering::Relaxed) {
-        let connecting = TcpStream::connect(address);
         // A SYN that is dropped is sent again after a second; nobody listens then.
-        let stream = tokio::time::timeout(Duration::from_millis(700), connecting).await;
-        let Ok(Ok(mut stream)) = stream else {
-            return Ok(());
+        let stream = umbel_e2e::within("a word", TcpStream::connect(address)).await;
+        let mut stream = match stream {
+            Ok(stream) => stream,
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => return Ok(()),
+            Err(error) => return Err(format!("neither let in nor refused: {error}")),
         };
         let fault = |error: std::io::Error| format!("let in and then: {error}");
         stream
@@ -269,8 +281,9 @@ async fn ask_until_refused(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_is_let_in_while_the_listeners_close_is_answered() {
-    for _ in 0..5 {
-        let mut world = leaving(0, 1).await;
+    for _ in 0..3 {
+        let node = leaving_node(0, 30).environment("UMBEL_NODE__HEARTBEAT_SECONDS", "3600");
+        let mut world = node.start().await;
         let address = world.node(0).http();
         let (stop, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let mut clients = JoinSet::new();
@@ -281,11 +294,52 @@ async fn whoever_is_let_in_while_the_listeners_close_is_answered() {
             (asked.load(Ordering::Relaxed) > 500).then_some(())
         })
         .await;
+        // One session keeps the process: whoever asks is refused while it is there.
+        let held = world.node(0).subscribe("a").await;
         world.node(0).signal("TERM");
-        assert_eq!(world.node_mut(0).exit_code().await, Some(0));
-        stop.store(true, Ordering::Relaxed);
         while let Some(outcome) = clients.join_next().await {
             outcome.unwrap().unwrap();
         }
+        assert_eq!(stage(world.node(0)).await["sessions"], 1.0);
+        stop.store(true, Ordering::Relaxed);
+        drop(held);
+        assert_eq!(world.node_mut(0).exit_code().await, Some(0));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "ten thousand sessions over half a minute"]
+async fn ten_thousand_sessions_are_moved_at_a_constant_pace() {
+    const SESSIONS: usize = 10_000;
+    const OVER: usize = 30;
+    // No ping comes between.
+    let node = leaving_node(0, 30).environment("UMBEL_NODE__HEARTBEAT_SECONDS", "3600");
+    let mut world = node.start().await;
+    let mut sessions = Vec::new();
+    for _ in 0..SESSIONS {
+        sessions.push(world.node(0).subscribe("a").await);
+    }
+    world.node(0).signal("TERM");
+    let mut moves = JoinSet::new();
+    let begun = tokio::time::Instant::now();
+    for session in sessions {
+        let mut stream = session.into_stream();
+        moves.spawn(async move {
+            let mut close = [0; 4];
+            let read = stream.read_exact(&mut close);
+            tokio::time::timeout(Duration::from_mins(1), read).await.unwrap().unwrap();
+            assert_eq!((close[0], u16::from_be_bytes([close[2], close[3]])), (0x88, 1012));
+            begun.elapsed()
+        });
+    }
+    let times = moves.join_all().await;
+    assert_eq!(world.node_mut(0).exit_code().await, Some(0));
+    let first = *times.iter().min().unwrap();
+    let mut in_second = vec![0; OVER + 2];
+    for time in times {
+        in_second[usize::try_from(time.saturating_sub(first).as_secs()).unwrap()] += 1;
+    }
+    let fullest = *in_second.iter().max().unwrap();
+    eprintln!("fullest second {fullest}, mean {}, all {in_second:?}", SESSIONS / OVER);
+    assert!(fullest * OVER * 10 <= SESSIONS * 13, "at most 1.3 of the mean");
 }

@@ -191,6 +191,7 @@ async fn short_of_memory_nobody_is_let_in_and_those_who_take_nothing_go() {
     let mut client = bed.node().client().await;
     let refused = client.get("/topics/other?strict=1").await;
     assert_eq!((refused.status, refused.problem().as_str()), (503, "the node is short of memory"));
+    let mut client = bed.node().client().await;
     let stream = client.get("/topics/other").await;
     assert!(stream.text().ends_with(": the node is short of memory\n\n"), "{}", stream.text());
     readers.join_all().await;

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use slab::Slab;
 use umbel_protocol::{Dialect, SessionId, Stand, Topic};
 
+use crate::cut::{Cut, CutFrames};
 use crate::encoding::{Encoding, EventNames};
 use crate::keys::{SessionKey, SubscriptionKey, TopicKey};
 use crate::lane::TopicState;
@@ -31,23 +32,9 @@ pub struct Hub<S> {
     #[allow(clippy::vec_box)]
     pub(crate) spare: Vec<Box<Log>>,
     pub(crate) event_names: EventNames,
-    /// Frames that sessions were left with a part of, the newest last: a crowd that stalls together
-    /// mostly stands in few frames.
-    cut_frames: VecDeque<CutFrame>,
+    cut_frames: CutFrames,
     pub(crate) tally: Tally,
 }
-
-/// A frame that a session has got a part of, and is to get the rest of.
-#[derive(Debug)]
-struct CutFrame {
-    topic: TopicKey,
-    encoding: Encoding,
-    position: u64,
-    frame: Rc<Segment>,
-}
-
-/// How many frames are remembered for further sessions that stand in them.
-const CUT_FRAMES: usize = 8;
 
 /// How many empty logs are kept. A batch seldom touches more topics whose sessions can't be
 /// written at once; each holds at most 64 KiB.
@@ -89,7 +76,7 @@ impl<S> Hub<S> {
             touched: Vec::new(),
             spare: Vec::new(),
             event_names: EventNames::default(),
-            cut_frames: VecDeque::new(),
+            cut_frames: CutFrames::default(),
             tally: Tally::default(),
         }
     }
@@ -310,10 +297,15 @@ impl<S> Hub<S> {
         std::mem::take(&mut self.tally.furthest)
     }
 
+    /// What is kept of frames for those who have got a part of them, in bytes.
+    pub fn cut_bytes(&self) -> usize {
+        self.cut_frames.bytes()
+    }
+
     /// Gives memory back that tables hold beyond four times their need. For a quiet moment: it
     /// walks what it shrinks.
     pub fn shrink(&mut self) {
-        self.cut_frames.clear();
+        self.cut_frames.forget();
         if is_oversized(self.names.len(), self.names.capacity()) {
             self.names.shrink_to_fit();
         }
@@ -338,7 +330,7 @@ impl<S> Hub<S> {
     /// when memory is short: it walks all topics and their subscriptions.
     pub fn shorten_logs(&mut self) {
         self.spare.clear();
-        self.cut_frames.clear();
+        self.cut_frames.forget();
         let Self { topics, subscriptions, tally, .. } = self;
         for (_, topic) in topics {
             topic.for_each_lane(|lane| {
@@ -400,8 +392,7 @@ impl<S> Hub<S> {
             self.subscriptions[moved.index()].place = place;
         } else if lane.subscribers.is_empty() {
             state.remove_lane(encoding);
-            // Another lane may get the same name and begin its numbers anew.
-            self.cut_frames.retain(|cut| (cut.topic, cut.encoding) != (topic, encoding));
+            self.cut_frames.forget_lane(topic, encoding);
         }
         if !state.is_empty() {
             return None;
@@ -538,18 +529,8 @@ impl<S> Hub<S> {
     /// The frame that a subscription stands in, as one copy for all that do.
     fn cut_frame(&mut self, key: SubscriptionKey) -> Rc<Segment> {
         let Subscription { topic, encoding, position, .. } = self.subscriptions[key.index()];
-        let is_it = |cut: &&CutFrame| {
-            (cut.topic, cut.encoding, cut.position) == (topic, encoding, position)
-        };
-        if let Some(cut) = self.cut_frames.iter().find(is_it) {
-            return cut.frame.clone();
-        }
-        let frame = Rc::new(Segment::of_frame(self.log_of(key).frame(position)));
-        if self.cut_frames.len() == CUT_FRAMES {
-            self.cut_frames.pop_front();
-        }
-        self.cut_frames.push_back(CutFrame { topic, encoding, position, frame: frame.clone() });
-        frame
+        let log = self.topics[topic.index()].lane(encoding).log();
+        self.cut_frames.frame(Cut { topic, encoding, position }, log.frame(position))
     }
 
     /// Moves a due subscription, of which no frame is partly written, forward.

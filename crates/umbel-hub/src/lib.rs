@@ -26,6 +26,7 @@
 
 mod append;
 mod composite;
+mod cut;
 mod encoding;
 mod hub;
 mod keys;

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use umbel_protocol::history::Item;
 use umbel_protocol::{GapReason, Position, Topic};
 
+use crate::cut::Part;
 use crate::keys::SessionKey;
 use crate::{Hub, Skipped};
 
@@ -17,6 +18,8 @@ use crate::{Hub, Skipped};
 pub struct Segment {
     bytes: Vec<u8>,
     frames: Vec<Frame>,
+    /// What it counts for, if it is a frame of a log.
+    _part: Option<Part>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -72,8 +75,8 @@ impl Segment {
     }
 
     /// One frame, for those who have got a part of it.
-    pub(crate) fn of_frame(bytes: &[u8]) -> Self {
-        Self { bytes: bytes.to_vec(), frames: Vec::new() }
+    pub(crate) fn of_frame(bytes: &[u8], part: Part) -> Self {
+        Self { bytes: bytes.to_vec(), frames: Vec::new(), _part: Some(part) }
     }
 
     fn start_of(&self, frame: usize) -> usize {
@@ -144,7 +147,7 @@ impl<S> Hub<S> {
             frames.push(Frame { end, position, is_message });
         }
         bytes.shrink_to_fit();
-        Segment { bytes, frames }
+        Segment { bytes, frames, _part: None }
     }
 
     /// Has frames of a segment written to a session whose control frames are written. Returns how

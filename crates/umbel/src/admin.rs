@@ -144,7 +144,14 @@ impl Admin {
         match (request.uri().path(), request.method()) {
             ("/drain", &Method::POST) => {
                 let permitted = permit::check(self.token.as_ref(), peer, request.headers());
-                return permitted.map_or_else(Answer::from, |()| self.drain());
+                let asked = match request.uri().query() {
+                    None => Asked::Drain,
+                    Some("hurry") => Asked::Hurry,
+                    Some(_) => {
+                        return Problem::bad_request("/drain takes nothing but ?hurry").into();
+                    }
+                };
+                return permitted.map_or_else(Answer::from, |()| self.drain(asked));
             }
             ("/drain", &Method::GET) => return self.stage(StatusCode::OK),
             ("/drain", _) => return Problem::method_not_allowed("GET, POST").into(),
@@ -160,12 +167,13 @@ impl Admin {
         }
     }
 
-    /// Has the node leave, as SIGTERM does; if it is about to, has it hurry.
-    fn drain(&self) -> Answer {
-        tracing::info!("Asked to leave by the admin listener");
-        // If there is one wish already that the node hasn't seen, this one is the same.
-        let _ = self.ask.try_send(Asked::Drain);
-        self.stage(StatusCode::ACCEPTED)
+    /// Has the node leave, as SIGTERM does. To ask again changes nothing.
+    fn drain(&self, asked: Asked) -> Answer {
+        tracing::info!(?asked, "Asked by the admin listener");
+        match self.ask.try_send(asked) {
+            Ok(()) => self.stage(StatusCode::ACCEPTED),
+            Err(_) => Problem::unavailable("the node hasn't seen the last request yet").into(),
+        }
     }
 
     fn stage(&self, status: StatusCode) -> Answer {
@@ -301,6 +309,9 @@ mod tests {
         assert_eq!(admin.live().status(), StatusCode::SERVICE_UNAVAILABLE, "worker 1 never ticked");
         assert_eq!(admin.stuck_worker().map(|(worker, _)| worker), Some(1));
         workers[1].last_tick_micros.set(long_ago.micros());
+        assert_eq!(admin.live().status(), StatusCode::OK);
+        // A worker that has ended, when the node leaves.
+        workers[1].last_tick_micros.set(u64::MAX);
         assert_eq!(admin.live().status(), StatusCode::OK);
     }
 }

@@ -14,6 +14,8 @@ pub(crate) struct Budget {
     /// What may be counted: less than the node may have, see [`Budget::new`].
     limit: usize,
     logs_limit: usize,
+    /// What a worker may hold of something that comes in at once.
+    share: usize,
     workers: Box<[Holdings]>,
 }
 
@@ -42,12 +44,16 @@ pub(crate) enum Pressure {
 const BASE_BYTES: usize = 24 << 20;
 
 impl Budget {
-    /// For a node that may have `memory` bytes, sockets included. An eighth is left to the
-    /// allocator, which holds more than it is asked for.
-    pub(crate) fn new(memory: usize, workers: usize) -> Self {
+    /// For a node that may have `memory` bytes, sockets included, of which `history` may be history's;
+    /// `largest` is the longest thing that a client may send. An eighth is left to the allocator,
+    /// which holds more than it is asked for. Logs and history together have a quarter.
+    pub(crate) fn new(memory: usize, history: usize, largest: usize, workers: usize) -> Self {
         let limit = memory.saturating_sub(BASE_BYTES + memory / 8);
+        // However many workers there are, a few of the largest must fit.
+        let few = largest.saturating_mul(4).min(limit / 4);
+        let share = (limit / 8 / workers.max(1)).max(few);
         let workers = (0..workers).map(|_| Holdings::default()).collect();
-        Self { limit, logs_limit: memory / 4, workers }
+        Self { limit, logs_limit: (memory / 4).saturating_sub(history), share, workers }
     }
 
     /// What may be held in all, in bytes.
@@ -55,12 +61,13 @@ impl Budget {
         self.limit
     }
 
-    /// What one worker may hold of something that comes in at once: an eighth of all.
+    /// What one worker may hold of something that comes in at once: an eighth of all, over the
+    /// workers.
     pub(crate) fn share(&self) -> usize {
-        self.limit / 8 / self.workers.len().max(1)
+        self.share
     }
 
-    /// Takes note of what a worker holds: in all, and in its logs and history.
+    /// Takes note of what a worker holds: in all, and in its logs.
     pub(crate) fn holds(&self, worker: usize, all: usize, logs: usize) {
         self.workers[worker].all.store(all, Ordering::Relaxed);
         self.workers[worker].logs.store(logs, Ordering::Relaxed);
@@ -107,7 +114,7 @@ mod tests {
 
     #[test]
     fn the_more_is_held_the_more_is_done() {
-        let budget = Budget::new(1 << 30, 2);
+        let budget = Budget::new(1 << 30, 0, 1 << 20, 2);
         let limit = budget.limit();
         assert!(limit < 1 << 30 && limit > 1 << 29);
         for (held, pressure) in [
@@ -124,9 +131,9 @@ mod tests {
     }
 
     #[test]
-    fn logs_have_a_quarter() {
-        let budget = Budget::new(1 << 30, 2);
-        for (logs, pressure) in [(120 << 20, Pressure::None), (130 << 20, Pressure::Shorten)] {
+    fn logs_have_a_quarter_with_history() {
+        let budget = Budget::new(1 << 30, 128 << 20, 1 << 20, 2);
+        for (logs, pressure) in [(60 << 20, Pressure::None), (70 << 20, Pressure::Shorten)] {
             budget.holds(0, logs, logs);
             budget.holds(1, logs, logs);
             assert_eq!(budget.pressure(), pressure);
@@ -134,8 +141,14 @@ mod tests {
     }
 
     #[test]
+    fn some_of_the_largest_fit_into_a_share_however_many_workers_there_are() {
+        assert_eq!(Budget::new(512 << 20, 0, 1 << 20, 64).share(), 4 << 20);
+        assert!(Budget::new(512 << 20, 0, 1 << 30, 64).share() < 128 << 20);
+    }
+
+    #[test]
     fn a_node_with_next_to_nothing_has_no_room_but_doesn_t_break() {
-        let budget = Budget::new(1 << 20, 1);
+        let budget = Budget::new(1 << 20, 0, 1 << 20, 1);
         assert_eq!((budget.limit(), budget.share()), (0, 0));
         assert_eq!(budget.pressure(), Pressure::Shed);
     }

@@ -163,11 +163,13 @@ fn banner(node: &Node) -> String {
 struct Signals {
     terminate: Option<Signal>,
     interrupt: Option<Signal>,
+    /// Whether SIGTERM came before.
+    is_asked: bool,
 }
 
 impl Signals {
-    /// What the next one asks for: SIGTERM comes from service managers, which wait; SIGINT from
-    /// people, who don't like to.
+    /// What the next one asks for: SIGTERM comes from service managers, which wait, a second one from
+    /// who doesn't any more; SIGINT from people, who don't like to.
     ///
     /// Cancel safe.
     async fn next(&mut self) -> Asked {
@@ -175,7 +177,10 @@ impl Signals {
         let terminate = self.terminate.get_or_insert_with(|| caught(SignalKind::terminate()));
         let interrupt = self.interrupt.get_or_insert_with(|| caught(SignalKind::interrupt()));
         tokio::select! {
-            _ = terminate.recv() => Asked::Drain,
+            _ = terminate.recv() => {
+                let again = std::mem::replace(&mut self.is_asked, true);
+                if again { Asked::Hurry } else { Asked::Drain }
+            }
             _ = interrupt.recv() => {
                 tracing::info!("Stopping");
                 Asked::Stop

@@ -134,7 +134,7 @@ impl Settings {
                 ),
             );
         }
-        self.find_contradictions_of_time_and_memory(mistakes);
+        self.find_contradictions_of_times(mistakes);
         if self.listen.proxy_protocol && self.listen.trusted_proxies.is_empty() {
             mistakes.add(
                 Place::Settings,
@@ -154,25 +154,13 @@ impl Settings {
 }
 
 impl Settings {
-    fn find_contradictions_of_time_and_memory(&self, mistakes: &mut Mistakes) {
+    fn find_contradictions_of_times(&self, mistakes: &mut Mistakes) {
         let DrainSettings { pause_seconds, drain_seconds, deadline_seconds } = self.drain;
         let needed = pause_seconds + drain_seconds + DrainSettings::GOODBYE_SECONDS;
         if deadline_seconds < needed {
             mistakes.add(
                 Place::Settings,
                 format!("drain.deadline_seconds ({deadline_seconds}) leaves no time: pause_seconds ({pause_seconds}) and drain_seconds ({drain_seconds}) need {needed}"),
-            );
-        }
-        if let (Some(history), Some(memory)) = (self.broker.history_bytes, self.node.memory_bytes)
-            && history > memory / 4
-        {
-            mistakes.add(
-                Place::Settings,
-                format!(
-                    "broker.history_mib ({}) is more than a quarter of node.memory_mib ({})",
-                    history >> 20,
-                    memory >> 20
-                ),
             );
         }
     }

@@ -7,7 +7,7 @@
 //!                                  at a constant pace
 //! ```
 //!
-//! Asked again, the rest of the pause is skipped and all sessions are moved at once.
+//! Asked to hurry, as by a second SIGTERM, the rest of the pause is skipped and all sessions are moved at once.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -20,8 +20,10 @@ use crate::config::DrainSettings;
 /// What the node is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asked {
-    /// To leave politely; if it is about to, to hurry.
+    /// To leave politely.
     Drain,
+    /// To leave, and to move all sessions at once.
+    Hurry,
     /// To end at once.
     Stop,
 }
@@ -65,7 +67,7 @@ pub(crate) struct Leaving {
 pub(crate) type Stages = watch::Receiver<Stage>;
 
 /// How long what is left at the deadline has to take its goodbye in.
-pub(crate) const STOP_DEADLINE: Duration = Duration::from_secs(3);
+pub(crate) const STOP_DEADLINE: Duration = Duration::from_millis(2500);
 
 impl Leaving {
     pub(crate) fn new(settings: DrainSettings) -> Self {
@@ -90,6 +92,7 @@ impl Leaving {
     /// `asked` gives what the node is asked for meanwhile, and must be cancel safe.
     pub(crate) async fn leave(
         &self,
+        first: Asked,
         gone: impl Future<Output = ()>,
         mut asked: impl AsyncFnMut() -> Asked,
     ) {
@@ -99,14 +102,15 @@ impl Leaving {
         let last_moment = after(deadline_seconds) - STOP_DEADLINE - Duration::from_millis(500);
         let mut gone = pin!(gone);
         tracing::info!(pause_seconds, "Leaving: not ready any more");
-        self.enter(Stage::Announced);
+        self.enter(if first == Asked::Hurry { Stage::Hurried } else { Stage::Announced });
         loop {
             let is_pause = *self.stage.borrow() < Stage::Moving;
             tokio::select! {
                 () = &mut gone => break,
                 asked = asked() => match asked {
-                    Asked::Drain => {
-                        tracing::info!("Leaving: asked again, all sessions move now");
+                    Asked::Drain => {}
+                    Asked::Hurry => {
+                        tracing::info!("Leaving: all sessions move now");
                         self.enter(Stage::Hurried);
                     }
                     Asked::Stop => break,
@@ -157,7 +161,7 @@ mod tests {
         };
         let leaves = async {
             let gone = tokio::time::sleep(Duration::from_secs(gone));
-            leaving.leave(gone, async || receive.recv().await.unwrap()).await;
+            leaving.leave(Asked::Drain, gone, async || receive.recv().await.unwrap()).await;
             std::future::pending::<()>().await;
         };
         let mut watches = pin!(watches);
@@ -180,19 +184,18 @@ mod tests {
     async fn what_stays_ends_before_the_deadline() {
         assert_eq!(
             course(&[], 1000).await,
-            [(Stage::Announced, 0), (Stage::Moving, 5), (Stage::Stopping, 46)]
+            [(Stage::Announced, 0), (Stage::Moving, 5), (Stage::Stopping, 47)]
         );
     }
 
     #[tokio::test(start_paused = true)]
-    async fn asked_again_it_hurries_and_asked_to_stop_it_stops() {
-        let again = (2, Asked::Drain);
+    async fn asked_to_hurry_it_hurries_and_asked_to_stop_it_stops() {
         assert_eq!(
-            course(&[again], 7).await,
+            course(&[(1, Asked::Drain), (2, Asked::Hurry)], 7).await,
             [(Stage::Announced, 0), (Stage::Hurried, 2), (Stage::Stopping, 7)]
         );
         assert_eq!(
-            course(&[(12, Asked::Drain), (14, Asked::Stop)], 40).await,
+            course(&[(12, Asked::Hurry), (14, Asked::Stop)], 40).await,
             [
                 (Stage::Announced, 0),
                 (Stage::Moving, 5),

@@ -17,7 +17,7 @@ use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::config::{BrokerUrl, Mistakes, Place, Settings};
 pub use crate::drain::Asked;
-use crate::drain::{Leaving, Stage, Stages};
+use crate::drain::{Leaving, STOP_DEADLINE, Stage, Stages};
 use crate::worker::{self, Seed, WorkerMetrics};
 use crate::{listen, machine};
 
@@ -51,6 +51,9 @@ struct Shared {
     stages: Stages,
 }
 
+/// How long workers may take to end: what they give their clients, and some.
+const STUCK_DEADLINE: Duration = STOP_DEADLINE.saturating_add(Duration::from_millis(400));
+
 /// What history gets if nothing is said, in bytes.
 const HISTORY_BYTES: usize = 64 << 20;
 
@@ -66,11 +69,22 @@ impl Node {
             .map_err(|error| told("listen.http", settings.listen.http, error));
         let admin = listen::bind_alone(settings.listen.admin)
             .map_err(|error| told("listen.admin", settings.listen.admin, error));
+        let memory = settings.node.memory_bytes.unwrap_or_else(machine::memory);
+        if let Some(history) = settings.broker.history_bytes.filter(|bytes| *bytes > memory / 8) {
+            mistakes.add(
+                Place::Settings,
+                format!(
+                    "broker.history_mib ({}) is more than an eighth of the node's memory ({} MiB)",
+                    history >> 20,
+                    memory >> 20
+                ),
+            );
+        }
         let (listeners, admin) = (listeners.ok()?, admin.ok()?);
         Some(Self {
             http_address: listeners[0].local_addr().ok()?,
             admin_address: admin.local_addr().ok()?,
-            memory: settings.node.memory_bytes.unwrap_or_else(machine::memory),
+            memory,
             descriptors: machine::raise_descriptors(),
             settings: Arc::new(settings),
             listeners,
@@ -114,10 +128,11 @@ impl Node {
         runtime.block_on(self.serve(asked))
     }
 
-    async fn serve(self, mut signalled: impl AsyncFnMut() -> Asked) -> io::Result<()> {
+    async fn serve(mut self, mut signalled: impl AsyncFnMut() -> Asked) -> io::Result<()> {
+        // Only a worker closes its listener, and it must be the last that has it.
+        let listeners = std::mem::take(&mut self.listeners);
         let clock = Clock::start();
-        let metrics: Vec<_> =
-            self.listeners.iter().map(|_| Arc::<WorkerMetrics>::default()).collect();
+        let metrics: Vec<_> = listeners.iter().map(|_| Arc::<WorkerMetrics>::default()).collect();
         let leaving = Leaving::new(self.settings.drain);
         let (ended, mut endings) = mpsc::channel(metrics.len());
         let mailboxes: Vec<_> =
@@ -130,10 +145,10 @@ impl Node {
             mailboxes,
             clock,
             admission,
-            budget: Arc::new(Budget::new(self.memory, metrics.len())),
+            budget: Arc::new(self.budget(metrics.len())),
             stages: leaving.stages(),
         };
-        let threads = self.start_workers(&metrics, &shared, &ended)?;
+        let threads = self.start_workers(listeners, &metrics, &shared, &ended)?;
         // The workers hold the rest: once they are gone, so is the channel.
         drop(ended);
         let (ask, mut by_operator) = mpsc::channel(1);
@@ -151,16 +166,21 @@ impl Node {
             // A worker ends by itself only if it failed.
             Some(ending) = endings.recv() => (Asked::Stop, ending),
         };
+        let mut outcome = outcome;
         let leaves = async {
-            if first == Asked::Drain {
-                leaving.leave(all_ended(&mut endings), asked).await;
+            if first != Asked::Stop {
+                leaving.leave(first, all_ended(&mut endings, &mut outcome), asked).await;
             }
             leaving.enter(Stage::Stopping);
-            all_ended(&mut endings).await;
+            let ended = all_ended(&mut endings, &mut outcome);
+            tokio::time::timeout(STUCK_DEADLINE, ended).await.is_ok()
         };
-        tokio::select! {
-            () = leaves => {}
-            _ = admin => {}
+        let have_ended = tokio::select! {
+            have_ended = leaves => have_ended,
+            error = admin => return Err(error),
+        };
+        if !have_ended {
+            return Err(io::Error::other("a worker is stuck"));
         }
         for thread in threads {
             // What it had to say it has said through the channel.
@@ -180,6 +200,11 @@ impl Node {
                 "Fewer sessions than limits.sessions, for want of descriptors"
             );
         }
+    }
+
+    fn budget(&self, workers: usize) -> Budget {
+        let largest = self.settings.limits.body_bytes.max(self.settings.limits.payload_bytes);
+        Budget::new(self.memory, self.history_bytes(), largest, workers)
     }
 
     /// What history may take in memory, in bytes.
@@ -211,15 +236,16 @@ impl Node {
 
     fn start_workers(
         &self,
+        listeners: Vec<TcpListener>,
         metrics: &[Arc<WorkerMetrics>],
         shared: &Shared,
         ended: &mpsc::Sender<io::Result<()>>,
     ) -> io::Result<Vec<JoinHandle<()>>> {
         let mut threads = Vec::new();
-        for (index, listener) in self.listeners.iter().enumerate() {
+        for (index, listener) in listeners.into_iter().enumerate() {
             let seed = Seed {
                 id: WorkerId::new(index).expect("node.workers is at most 128"),
-                listener: listener.try_clone()?,
+                listener,
                 mailbox: shared.mailboxes[index].clone(),
                 broker: shared.broker.clone(),
                 settings: self.settings.clone(),
@@ -235,9 +261,13 @@ impl Node {
     }
 }
 
-/// Waits until no worker is left.
-async fn all_ended(endings: &mut mpsc::Receiver<io::Result<()>>) {
-    while endings.recv().await.is_some() {}
+/// Waits until no worker is left, and keeps the first failure.
+async fn all_ended(endings: &mut mpsc::Receiver<io::Result<()>>, outcome: &mut io::Result<()>) {
+    while let Some(ending) = endings.recv().await {
+        if outcome.is_ok() {
+            *outcome = ending;
+        }
+    }
 }
 
 fn start_worker(seed: Seed, ended: mpsc::Sender<io::Result<()>>) -> io::Result<JoinHandle<()>> {

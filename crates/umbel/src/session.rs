@@ -55,10 +55,13 @@ pub(crate) struct Session {
     pub(crate) blocked: bool,
     /// Something that the client asked for is under way.
     pub(crate) is_busy: bool,
+    /// Since when its client is in the midst of a frame or fragmented message.
+    pub(crate) unfinished_since: Option<Tick>,
+    /// Whether the wheel has an entry for that.
+    pub(crate) has_input_timer: bool,
     /// When it has lasted as long as it may.
     pub(crate) expires: Tick,
-    /// How far ahead of its rate it publishes: until when it has used what it may, in
-    /// [`crate::clock::Clock::micros`].
+    /// Until when it has used what it may publish, in nanoseconds of the node's clock.
     pub(crate) published_until: u64,
     /// Its place among the node's sessions.
     pub(crate) _seat: Seat,
@@ -75,6 +78,8 @@ pub(crate) struct Session {
 pub(crate) struct Charged {
     pub(crate) input: u32,
     pub(crate) control: u32,
+    /// Whether its socket is full.
+    pub(crate) socket: bool,
 }
 
 /// Names a session for as long as it lives. The key alone may have passed to another.
@@ -146,11 +151,17 @@ impl Session {
 
     /// Takes note whether the socket is full, and so what the kernel may hold.
     pub(crate) fn set_blocked(&mut self, blocked: bool, ledger: &Ledger, socket_bytes: usize) {
-        if self.blocked != blocked && matches!(self.wire, Wire::Tcp(_)) {
-            let bytes = |blocked| if blocked { socket_bytes } else { 0 };
-            ledger.change(Held::Sockets, bytes(!blocked), bytes(blocked));
-        }
+        let bytes = |is_full| if is_full { socket_bytes } else { 0 };
+        let is_full = blocked && matches!(self.wire, Wire::Tcp(_));
+        let was_full = std::mem::replace(&mut self.charged.socket, is_full);
+        ledger.change(Held::Sockets, bytes(was_full), bytes(is_full));
         self.blocked = blocked;
+    }
+
+    /// Whether its client doesn't take in what it is sent. A session that waits for its next turn is
+    /// blocked too.
+    pub(crate) fn is_held_up(&self) -> bool {
+        self.blocked && (self.charged.socket || matches!(self.wire, Wire::H2(_)))
     }
 
     pub(crate) fn is_closing(&self) -> bool {

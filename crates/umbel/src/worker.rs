@@ -107,6 +107,8 @@ pub(crate) struct Worker {
 pub(crate) enum Timer {
     /// A session's heartbeat or, if it closes, its deadline.
     Session(SessionRef),
+    /// A session whose client has begun a frame.
+    Input(SessionRef),
     /// A connection's deadline.
     Connection(Rc<Connection>),
     /// A session that is to be closed then, since it may have missed messages.

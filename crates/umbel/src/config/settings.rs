@@ -130,8 +130,9 @@ pub struct DrainSettings {
 }
 
 impl DrainSettings {
-    /// How long the last sessions have to take their goodbye in.
-    pub(super) const GOODBYE_SECONDS: u32 = 5;
+    /// What it takes besides: to close the listeners (2 s), and for the last sessions to take their
+    /// goodbye in (5 s), or to be cut off (3 s).
+    pub(super) const GOODBYE_SECONDS: u32 = 10;
 }
 
 /// A secret that operators show; it is never printed.

@@ -91,7 +91,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting {
         path: "broker.history_mib",
         default: "0",
-        meaning: "MiB of memory for history: with memory: all that is kept, with Redis recent messages that need not be read again; at most a quarter of the node's; 0: 64, or an eighth of the node's if that is less",
+        meaning: "MiB of memory for history: with memory: all that is kept, with Redis recent messages that need not be read again; at most an eighth of the node's; 0: 64, or that eighth if it is less",
         apply: |settings, value| mib(value).map(|set| settings.broker.history_bytes = set),
     },
     Setting {
@@ -251,9 +251,9 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting {
         path: "drain.deadline_seconds",
         default: "50",
-        meaning: "when the process ends after SIGTERM whatever is left: below the grace period of whoever stops it, and at least 5 more than pause and drain",
+        meaning: "when the process ends after SIGTERM whatever is left: below the grace period of whoever stops it, and at least 10 more than pause and drain",
         apply: |settings, value| {
-            seconds(value, 5..=10_800).map(|set| settings.drain.deadline_seconds = set)
+            seconds(value, 10..=10_800).map(|set| settings.drain.deadline_seconds = set)
         },
     },
     Setting {

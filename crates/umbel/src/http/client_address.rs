@@ -14,10 +14,11 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// The address of the client of a request that came from `peer`.
 pub(super) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &Networks) -> IpAddr {
-    let lines = headers.get_all(X_FORWARDED_FOR).iter().map(|line| line.to_str().ok());
-    let lines: Option<Vec<_>> = lines.collect();
-    // With a line that can't be read nobody knows what a proxy said.
-    behind(peer, &lines.unwrap_or_default(), trusted)
+    // Whatever bytes a client wrote, what a proxy appended can be read.
+    let lines = headers.get_all(X_FORWARDED_FOR).iter();
+    let lines: Vec<_> = lines.map(|line| String::from_utf8_lossy(line.as_bytes())).collect();
+    let lines: Vec<_> = lines.iter().map(AsRef::as_ref).collect();
+    behind(peer, &lines, trusted)
 }
 
 /// The address behind `peer`, by the lines of the header in their order.
@@ -45,6 +46,7 @@ fn address(text: &str) -> Option<IpAddr> {
 mod tests {
     use super::*;
     use crate::config::Settings;
+    use hyper::header::HeaderValue;
     use proptest::prelude::*;
 
     fn trusted() -> Networks {
@@ -83,6 +85,15 @@ mod tests {
             let found = behind(peer.parse().unwrap(), lines, &trusted());
             assert_eq!(found, client.parse::<IpAddr>().unwrap(), "{peer} {lines:?}");
         }
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_hide_nothing() {
+        let mut headers = HeaderMap::new();
+        let written = HeaderValue::from_bytes(b"\xff\xfe, 192.0.2.7").unwrap();
+        headers.insert(X_FORWARDED_FOR, written);
+        let found = client_address("10.0.0.1".parse().unwrap(), &headers, &trusted());
+        assert_eq!(found, "192.0.2.7".parse::<IpAddr>().unwrap());
     }
 
     proptest! {

@@ -52,6 +52,8 @@ pub(crate) struct Connection {
     peer: Cell<IpAddr>,
     /// Whether the client shall go on elsewhere.
     retired: Cell<bool>,
+    /// Whether what is under way is the last.
+    finishes: Cell<bool>,
 }
 
 /// How long a connection may wait for its next request.
@@ -123,6 +125,8 @@ async fn drive(worker: Rc<Worker>, connection: Rc<Connection>, mut stream: TcpSt
     worker.connections.borrow_mut().remove(index);
     worker.count_connections();
     connection.waker.take();
+    // What was agreed on with a client that is gone holds a place.
+    connection.opening.take();
     drop(charge);
     match end {
         End::Session(opening, input) => open(&worker, stream, &input, *opening).await,
@@ -198,6 +202,9 @@ async fn serve_http1(
         if connection.is_expired() {
             return Poll::Ready(End::Expired);
         }
+        if connection.finishes.get() {
+            Pin::new(&mut http).graceful_shutdown();
+        }
         match http.poll_without_shutdown(context) {
             Poll::Ready(result) => {
                 if let Err(error) = result {
@@ -264,6 +271,7 @@ impl Connection {
             waker: RefCell::new(None),
             peer: Cell::new(peer),
             retired: Cell::new(false),
+            finishes: Cell::new(false),
         });
         worker.wheel.borrow_mut().insert(Timer::Connection(connection.clone()), deadline);
         connection
@@ -305,6 +313,23 @@ impl Connection {
         if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();
         }
+    }
+
+    /// Has what is under way be the last: an idle connection ends, another when its answer is
+    /// written.
+    pub(crate) fn finish(&self) {
+        self.finishes.set(true);
+        self.retire();
+    }
+
+    /// Until when it may wait for its next request; `None` if it doesn't.
+    pub(crate) fn idle_until(&self) -> Option<Tick> {
+        self.deadline.get().filter(|_| self.is_used() && !self.finishes.get())
+    }
+
+    /// Whether anything was asked on it.
+    pub(crate) fn is_used(&self) -> bool {
+        self.requests.get() > 0
     }
 
     /// Whether a request is being answered.

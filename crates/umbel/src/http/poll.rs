@@ -22,7 +22,7 @@ use crate::admission::Refusal;
 use crate::drain::Stage;
 use crate::ledger::Charge;
 use crate::session::{From, Granted, Hold};
-use crate::worker::{Held, Polled, Worker};
+use crate::worker::{Held, Limit, Polled, Worker};
 
 /// How many messages an answer has unless it is said.
 const DEFAULT_LIMIT: usize = 100;
@@ -85,6 +85,10 @@ impl Exchange {
             let text = format!("no_history: topic `{}` keeps no history", live.topic);
             return Err(Problem::bad_request(text));
         }
+        if self.worker.is_over_share(Held::Replays) {
+            self.worker.metrics.limited.of(Limit::Memory).add(1);
+            return Err(Refusal::Memory.problem());
+        }
         let limit = asked.limit.unwrap_or(DEFAULT_LIMIT);
         let newest = From::After(After::Latest(u32::try_from(limit).expect("at most 1000")));
         for topic in &mut granted {
@@ -135,7 +139,7 @@ impl Poll {
             composite,
             limit,
             bytes: worker.limits.body_bytes.min(MAX_BYTES),
-            charge: Charge::new(&worker.ledger, Held::Bodies, 0),
+            charge: Charge::new(&worker.ledger, Held::Replays, 0),
         }
     }
 

@@ -65,7 +65,7 @@ impl Exchange {
             .may_publish(&topic)
             .await
             .map_err(|forbidden| Problem::forbidden(forbidden.to_string()))?;
-        let body = self.body(worker.limits.payload_bytes).await?;
+        let (body, _held) = self.body(worker.limits.payload_bytes).await?;
         let payload = payload(declared, body, rule)?;
         let message = Worker::message(topic.clone(), payload, event, origin);
         let publish = worker.to_publish(message, rule.history, key);
@@ -86,7 +86,7 @@ impl Exchange {
         }
         let lines = is_ndjson(self.request.headers().get(CONTENT_TYPE));
         let worker = self.worker.clone();
-        let body = self.body(worker.limits.body_bytes).await?;
+        let (body, _held) = self.body(worker.limits.body_bytes).await?;
         let publishes = publish::parse(&body, lines).map_err(|error| match error {
             BodyError::TooMany => Problem::too_large(error.to_string()),
             BodyError::Malformed(_) | BodyError::Empty => Problem::bad_request(error.to_string()),
@@ -103,22 +103,23 @@ impl Exchange {
     /// Reads what is left of the body of a request that was refused, so that the client gets to see
     /// why: over HTTP/2 the stream of a request that isn't over would be reset behind the answer,
     /// which some clients take for its failure. Over HTTP/1 the connection sees to it.
-    async fn pass_over_body(&mut self) {
+    pub(super) async fn pass_over_body(&mut self) {
         if self.request.version() == Version::HTTP_2 && !self.request.body().is_end_stream() {
             // However far it gets, the answer follows.
             let _ = tokio::time::timeout(LINGER, pass_over(self.request.body_mut())).await;
         }
     }
 
-    /// The whole body, if it is within the limit and comes in time.
-    async fn body(&mut self, limit: usize) -> Result<Bytes, Problem> {
+    /// The whole body, if it is within the limit and comes in time. It is counted until the charge is
+    /// dropped.
+    async fn body(&mut self, limit: usize) -> Result<(Bytes, Charge), Problem> {
         let worker = self.worker.clone();
         let mut charge = Charge::new(&worker.ledger, Held::Bodies, 0);
         let has_room = || !worker.is_over_share(Held::Bodies);
         let reading = read_body(self.request.body_mut(), limit, &mut charge, has_room);
         let read = tokio::time::timeout(BODY_DEADLINE, reading).await;
         let (limit, problem) = match read {
-            Ok(Ok(body)) => return Ok(body),
+            Ok(Ok(body)) => return Ok((body, charge)),
             Ok(Err(BodyFault::TooLarge)) => {
                 let text = format!("body is longer than {limit} bytes");
                 (Limit::Size, Problem::too_large(text))

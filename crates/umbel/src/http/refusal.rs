@@ -58,7 +58,8 @@ impl Refusal {
     /// The refusal as a status.
     pub(super) fn problem(self) -> Problem {
         let after = fastrand::u64(self.retry()).div_ceil(1000);
-        Problem::passing(self.status(), self.text(), after)
+        // An idle connection takes more than a session.
+        Problem::passing(self.status(), self.text(), after).and_close()
     }
 
     /// The refusal as an event stream that asks the browser to come back, and ends.
@@ -70,6 +71,7 @@ impl Refusal {
         let headers = answer.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"));
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
         answer
     }
 }

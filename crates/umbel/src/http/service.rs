@@ -112,11 +112,12 @@ impl Exchange {
         self.request.method() == Method::HEAD && self.request.version() == Version::HTTP_2
     }
 
-    async fn answer(self) -> Answer {
+    async fn answer(mut self) -> Answer {
         let path = self.request.uri().path().to_owned();
         let upgrades = websocket::is_upgrade(&self.request);
         if let Err(foreign) = cors::check_origin(&self.worker.origins, &self.request, upgrades) {
             self.worker.metrics.limited.of(Limit::Origin).add(1);
+            self.pass_over_body().await;
             let refused = match Resource::of(&path) {
                 _ if !upgrades => Err(Problem::forbidden(foreign)),
                 Resource::JsonDialect => self.turn_page_away(Role::Json, foreign).await,

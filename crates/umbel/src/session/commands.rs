@@ -19,7 +19,8 @@ use umbel_protocol::{
 use super::incoming::ClientFrame;
 use super::{CloseReason, From, Granted, Hold, PublishTarget, Role, Session, SessionRef};
 use crate::authorise::{Action, Principal};
-use crate::worker::{Limit, Source, Worker};
+use crate::ledger::Charge;
+use crate::worker::{Held, Limit, Source, Worker};
 
 /// How many bytes of replies may wait before no more is done for a session: one that doesn't read
 /// its replies isn't listened to. Replies may be much longer than what they answer.
@@ -30,6 +31,7 @@ const COMMANDS_PER_TURN: usize = 32;
 
 /// Runs the commands of one text frame of the JSON dialect, in order.
 pub(super) async fn execute(worker: Rc<Worker>, session: SessionRef, frame: String) {
+    let _held = Charge::new(&worker.ledger, Held::Input, frame.len());
     let mut subscribing = Vec::new();
     for (count, request) in json::requests(&frame).enumerate() {
         if count % COMMANDS_PER_TURN == COMMANDS_PER_TURN - 1 {
@@ -70,6 +72,7 @@ pub(super) async fn publish_frame(worker: Rc<Worker>, session: SessionRef, frame
         ClientFrame::Binary(bytes) => Payload::binary(bytes),
         ClientFrame::Ping(_) | ClientFrame::Pong | ClientFrame::Close(_) => return,
     };
+    let _held = Charge::new(&worker.ledger, Held::Input, payload.bytes().len());
     let published = umbel_broker::wall();
     let stamped = match stamp {
         Some(stamp) => stamp.set(payload, session.id, published),
@@ -256,7 +259,7 @@ impl Worker {
         position: Option<Position>,
     ) {
         let mut hub = self.hub.borrow_mut();
-        if Worker::is_alive(&hub, session) {
+        if Worker::staying_mut(&mut hub, session).is_some() {
             self.tell_gap(&mut hub, session.key, topic, reason, position);
         }
     }
@@ -393,7 +396,7 @@ impl Worker {
     /// Behind a close frame nothing is said any more (RFC 6455 section 5.5.1).
     fn reply(&self, session: SessionRef, id: Option<RequestId<'_>>, reply: &Reply<'_>) {
         let mut hub = self.hub.borrow_mut();
-        if Worker::alive_mut(&mut hub, session).is_some_and(|state| !state.is_closing()) {
+        if Worker::staying_mut(&mut hub, session).is_some() {
             reply.write(hub.control(session.key), id);
         }
     }

@@ -105,7 +105,7 @@ impl Hold {
     /// Lets the session hold the topic from now on.
     fn join(self, session: SessionRef, granted: &Granted) -> Beginning {
         let mut hub = self.worker.hub.borrow_mut();
-        if !Worker::is_alive(&hub, session) {
+        if Worker::staying_mut(&mut hub, session).is_none() {
             return Beginning::default();
         }
         let stand = match hub.stand(&self.topic) {
@@ -143,7 +143,7 @@ impl Hold {
         };
         let worker = self.worker.clone();
         let mut hub = worker.hub.borrow_mut();
-        if let Some(state) = Worker::alive_mut(&mut hub, session) {
+        if let Some(state) = Worker::staying_mut(&mut hub, session) {
             let mut catch_up = CatchUp::new(self, reader, granted.on_slow);
             if is_late {
                 catch_up.join.begin_late();

@@ -73,6 +73,8 @@ impl Worker {
             phase: Phase::Opening,
             blocked: false,
             is_busy: false,
+            unfinished_since: None,
+            has_input_timer: false,
             expires: self.expiry(),
             published_until: 0,
             _seat: opening.seat.take().expect("it has one until it is admitted"),

@@ -4,27 +4,28 @@
 /// second; a session may be ahead of the clock by what a burst takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Rate {
-    /// What one message takes, in microseconds; 0 without a limit.
+    /// What one message takes, in nanoseconds; 0 without a limit.
     interval: u64,
 }
 
 /// How long a session may be ahead: two seconds' worth of messages.
-const BURST_MICROS: u64 = 2_000_000;
+const BURST_NANOS: u64 = 2_000_000_000;
 
 impl Rate {
     /// `u32::MAX` a second is as many as there are.
     pub(crate) fn new(per_second: u32) -> Self {
         match per_second {
             u32::MAX => Self { interval: 0 },
-            _ => Self { interval: 1_000_000 / u64::from(per_second.max(1)) },
+            _ => Self { interval: 1_000_000_000 / u64::from(per_second.max(1)) },
         }
     }
 
-    /// Whether one more may be published now. `until` is when the session has used up what it has
-    /// published, in microseconds like `now`; it moves on if so.
-    pub(crate) fn allows(self, until: &mut u64, now: u64) -> bool {
+    /// Whether one more may be published now, in microseconds. `until` is when the session has used
+    /// up what it has published, in nanoseconds; it moves on if so.
+    pub(crate) fn allows(self, until: &mut u64, now_micros: u64) -> bool {
+        let now = now_micros * 1000;
         let next = (*until).max(now) + self.interval;
-        let allows = next - now <= BURST_MICROS || self.interval == 0;
+        let allows = next - now <= BURST_NANOS || self.interval == 0;
         if allows {
             *until = next;
         }

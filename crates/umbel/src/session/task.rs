@@ -121,10 +121,12 @@ impl SessionTask {
 
     /// Handles all that the client has said so far, then writes the replies at once.
     fn take_input(&mut self, context: &mut Context<'_>, mut input: &[u8]) -> Alive {
+        let mut was_completed = false;
         while self.running.is_none() {
             let Some(said) = self.next_frame(&mut input) else {
                 break;
             };
+            was_completed = true;
             self.handle(said);
             self.poll_running(context);
         }
@@ -135,11 +137,9 @@ impl SessionTask {
         if !state.is_closing() {
             state.incoming.keep(input);
         }
-        self.charge_input(state);
+        self.charge_input(state, was_completed);
         if state.charged.input > 0 && self.worker.is_over_share(Held::Input) {
-            self.worker.metrics.limited.of(Limit::Memory).add(1);
-            let text = "the node is short of memory for unfinished frames";
-            self.worker.close(&mut hub, self.session.key, CloseReason::Overloaded, text);
+            self.worker.close_largest_input(&mut hub);
             if !Worker::is_alive(&hub, self.session) {
                 return Alive::No;
             }
@@ -226,10 +226,18 @@ impl SessionTask {
         }
     }
 
-    fn charge_input(&self, state: &mut Session) {
+    /// Takes note of what is kept, and since when. A frame that was completed makes the next one's time
+    /// begin.
+    fn charge_input(&self, state: &mut Session, was_completed: bool) {
         let kept = u32::try_from(state.incoming.kept_bytes()).unwrap_or(u32::MAX);
         let before = std::mem::replace(&mut state.charged.input, kept);
         self.worker.ledger.change(Held::Input, before as usize, kept as usize);
+        if kept == 0 {
+            state.unfinished_since = None;
+        } else if was_completed || state.unfinished_since.is_none() {
+            state.unfinished_since = Some(self.worker.now());
+            self.worker.watch_input(self.session, state);
+        }
     }
 }
 
@@ -259,6 +267,11 @@ impl Drop for SessionTask {
 impl Worker {
     pub(crate) fn is_alive(hub: &Hub<Session>, session: SessionRef) -> bool {
         hub.get(session.key).is_some_and(|state| state.id == session.id)
+    }
+
+    /// A session that is neither gone nor about to go.
+    pub(crate) fn staying_mut(hub: &mut Hub<Session>, session: SessionRef) -> Option<&mut Session> {
+        Self::alive_mut(hub, session).filter(|state| !state.is_closing())
     }
 
     pub(crate) fn alive_mut(hub: &mut Hub<Session>, session: SessionRef) -> Option<&mut Session> {

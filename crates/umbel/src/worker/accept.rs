@@ -10,7 +10,8 @@ use tokio::net::{TcpListener, TcpStream};
 use super::labels::Limit;
 use super::{Held, Worker};
 use crate::clock::Seldom;
-use crate::http;
+use crate::drain::Stage;
+use crate::http::{self, Connection};
 use crate::listen;
 
 /// How long accepting rests when the process has no descriptors or memory left. Those connected
@@ -18,11 +19,15 @@ use crate::listen;
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
 /// For how long nobody must have come before a listener is closed: what a handshake takes that had
-/// begun before.
-const QUIET: Duration = Duration::from_millis(250);
+/// begun before, also if a segment of it is lost; and when the node hurries.
+const QUIET: Duration = Duration::from_secs(1);
+const QUIET_HURRIED: Duration = Duration::from_millis(100);
 
 /// When it is closed at the latest.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
+
+/// How many idle connections are ended at a time to make room for others.
+const ENDED_AT_ONCE: usize = 64;
 
 /// Accepts connections and has each served. Never returns.
 pub(super) async fn accept(worker: &Rc<Worker>, listener: &TcpListener) {
@@ -51,8 +56,10 @@ pub(super) async fn close(worker: &Rc<Worker>, listener: TcpListener) {
     if let Err(error) = listen::take_no_more(&listener) {
         tracing::debug!(%error, "Connections can't be kept from coming");
     }
+    let is_hurried = || *worker.stages.borrow() >= Stage::Hurried;
+    let quiet = || if is_hurried() { QUIET_HURRIED } else { QUIET };
     let take_all = async {
-        while let Ok(accepted) = tokio::time::timeout(QUIET, listener.accept()).await {
+        while let Ok(accepted) = tokio::time::timeout(quiet(), listener.accept()).await {
             match accepted {
                 Ok(accepted) => worker.take(accepted),
                 Err(error) if is_exhausted(&error) => break,
@@ -81,8 +88,29 @@ impl Worker {
         let most = 2 * self.budget.share();
         while self.ledger.held(Held::Connections) > most {
             self.metrics.limited.of(Limit::Memory).add(1);
+            if self.end_idle_connections() == 0 && self.memory_is_short.is_due() {
+                tracing::warn!(
+                    worker = self.id.index(),
+                    "Memory is short: connections wait to be accepted"
+                );
+            }
             tokio::time::sleep(EXHAUSTED_PAUSE).await;
         }
+    }
+
+    /// Ends some connections that wait for their next request, those first that have waited for
+    /// longest; how many.
+    fn end_idle_connections(&self) -> usize {
+        let connections = self.connections.borrow();
+        let idle =
+            |connection: &Rc<Connection>| Some((connection.idle_until()?, connection.clone()));
+        let mut idle: Vec<_> = connections.iter().filter_map(|(_, known)| idle(known)).collect();
+        idle.sort_by_key(|(until, _)| *until);
+        idle.truncate(ENDED_AT_ONCE);
+        for (_, connection) in &idle {
+            connection.finish();
+        }
+        idle.len()
     }
 }
 

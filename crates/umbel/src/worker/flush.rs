@@ -53,16 +53,16 @@ impl Worker {
                 }
                 pieces += 1;
                 if pieces == PIECES_PER_TURN {
-                    return self.pause(hub, key);
+                    return Worker::pause(hub, key);
                 }
             }
         }
     }
 
     /// Has the session's task go on, after others had their turn.
-    fn pause(&self, hub: &mut Hub<Session>, key: SessionKey) {
+    fn pause(hub: &mut Hub<Session>, key: SessionKey) {
         let session = hub.get_mut(key).expect("it was written to a moment ago");
-        session.set_blocked(true, &self.ledger, self.socket_bytes);
+        session.blocked = true;
         if let Some(waker) = &session.waker {
             waker.wake_by_ref();
         }
@@ -203,6 +203,13 @@ impl Worker {
         reconnect_after: u64,
     ) {
         let code = reason.code();
+        if hub.get(key).is_some_and(|session| !session.blocked) {
+            // What it is due already it gets.
+            self.flush(hub, key, self.clock.micros());
+        }
+        if hub.get(key).is_none() {
+            return;
+        }
         self.begin_close(hub, key, reason, |dialect, out| {
             dialect.write_moving(out, reconnect_after);
             match dialect {

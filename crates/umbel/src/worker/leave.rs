@@ -1,10 +1,12 @@
 //! Moving sessions away: all of them when the node leaves, one by one when they have lasted long
 //! enough.
 
+use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use umbel_hub::{Hub, SessionKey};
 
 use super::Worker;
@@ -25,16 +27,32 @@ const MOVES_PER_TURN: usize = 64;
 /// a browser keeps to it until a stream says otherwise, also while nobody is there to come back to.
 const RECONNECT_MILLIS: std::ops::Range<u64> = 250..2000;
 
-/// How often it is looked whether all are gone.
-const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+/// How long it is waited for what a session has under way, when its time has come.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 impl Worker {
     /// Moves all sessions away over a while, at once when the node hurries. Returns when none is left
     /// and all requests are answered.
-    pub(super) async fn leave(self: &Rc<Self>, over: Duration, stages: Stages) {
-        self.move_all(over, stages).await;
-        while self.hub.borrow().session_count() > 0 || self.serves_requests() {
-            sleep(LOOK_INTERVAL).await;
+    pub(super) async fn leave(self: &Rc<Self>, over: Duration, mut stages: Stages) {
+        let mut steps = interval(STEP);
+        steps.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut plan = MovePlan::new(self.sessions_to_move(), over);
+        loop {
+            tokio::select! {
+                _ = steps.tick() => {}
+                // An error says that the node is gone.
+                _ = stages.wait_for(|stage| *stage >= Stage::Hurried), if !plan.is_hurried() => {
+                    plan.hurry();
+                }
+            }
+            self.move_due(&mut plan).await;
+            if plan.left.is_empty() {
+                // Who came meanwhile, by a connection that was there before.
+                plan.left = self.sessions_to_move();
+                if self.hub.borrow().session_count() == 0 && !self.serves_requests() {
+                    return;
+                }
+            }
         }
     }
 
@@ -42,39 +60,8 @@ impl Worker {
         self.connections.borrow().iter().any(|(_, connection)| connection.is_serving())
     }
 
-    async fn move_all(&self, over: Duration, mut stages: Stages) {
-        let mut left = self.sessions_to_move();
-        let pace = pace(left.len(), over);
-        let begun = Instant::now();
-        let mut moved = 0;
-        let mut steps = interval(STEP);
-        steps.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            let is_hurried = tokio::select! {
-                _ = steps.tick() => false,
-                // An error says that the node is gone.
-                _ = stages.wait_for(|stage| *stage >= Stage::Hurried) => true,
-            };
-            if is_hurried {
-                let rest = over.saturating_sub(begun.elapsed());
-                return self.move_now(left, rest).await;
-            }
-            let due = due(begun.elapsed(), pace, moved).min(left.len());
-            moved += due;
-            let now = left.split_off(left.len() - due);
-            left.extend(self.move_some(now).await);
-            if left.is_empty() {
-                // Who came meanwhile, by a connection that was there before.
-                left = self.sessions_to_move();
-                if left.is_empty() {
-                    return;
-                }
-            }
-        }
-    }
-
     /// In no order, so that no topic loses its audience at once.
-    fn sessions_to_move(&self) -> Vec<SessionRef> {
+    fn sessions_to_move(&self) -> VecDeque<SessionRef> {
         let hub = self.hub.borrow();
         let stays = |key| {
             let session = hub.get(key).filter(|session| !session.is_closing())?;
@@ -82,48 +69,89 @@ impl Worker {
         };
         let mut sessions: Vec<_> = hub.sessions().filter_map(stays).collect();
         fastrand::shuffle(&mut sessions);
-        sessions
+        sessions.into()
     }
 
-    /// Moves these; gives back those that can't be moved yet.
-    async fn move_some(&self, sessions: Vec<SessionRef>) -> Vec<SessionRef> {
-        let mut later = Vec::new();
-        for (count, session) in sessions.into_iter().enumerate() {
-            if count % MOVES_PER_TURN == MOVES_PER_TURN - 1 {
+    /// Moves those whose turn has come.
+    async fn move_due(&self, plan: &mut MovePlan) {
+        let reconnect = plan.reconnect();
+        for count in 1..=plan.due() {
+            if count % MOVES_PER_TURN == 0 {
                 tokio::task::yield_now().await;
             }
-            let mut hub = self.hub.borrow_mut();
-            let Some(state) = Worker::alive_mut(&mut hub, session) else {
-                continue;
+            let Some(session) = plan.left.pop_back() else {
+                return;
             };
-            if state.is_busy || state.phase == Phase::Opening {
-                later.push(session);
-            } else {
-                let after = fastrand::u64(RECONNECT_MILLIS);
-                self.move_away(&mut hub, session.key, CloseReason::Moved, after);
-            }
-        }
-        later
-    }
-
-    /// Moves all of these at once. They come back as far apart as they would have been moved.
-    async fn move_now(&self, sessions: Vec<SessionRef>, over: Duration) {
-        let spread = u64::try_from(over.as_millis()).unwrap_or(u64::MAX).max(RECONNECT_MILLIS.end);
-        for (count, session) in sessions.into_iter().enumerate() {
-            if count % MOVES_PER_TURN == MOVES_PER_TURN - 1 {
-                tokio::task::yield_now().await;
-            }
             let mut hub = self.hub.borrow_mut();
-            if Worker::is_alive(&hub, session) {
-                let after = fastrand::u64(RECONNECT_MILLIS.start..=spread);
-                self.move_away(&mut hub, session.key, CloseReason::Moved, after);
+            match Worker::staying_mut(&mut hub, session) {
+                None => {}
+                // It is moved when that is done, so that its client gets to know.
+                Some(state)
+                    if state.phase == Phase::Opening || (state.is_busy && plan.has_patience()) =>
+                {
+                    plan.left.push_front(session);
+                    continue;
+                }
+                Some(_) => {
+                    let after = fastrand::u64(reconnect.clone());
+                    self.move_away(&mut hub, session.key, CloseReason::Moved, after);
+                }
             }
+            plan.moved += 1;
         }
     }
 
     /// Closes a session that has lasted as long as it may.
     pub(super) fn end_of_life(&self, hub: &mut Hub<Session>, key: SessionKey) {
         self.move_away(hub, key, CloseReason::Lifetime, fastrand::u64(RECONNECT_MILLIS));
+    }
+}
+
+/// Which sessions are to be moved, and when.
+struct MovePlan {
+    left: VecDeque<SessionRef>,
+    moved: usize,
+    /// In sessions per second.
+    pace: f64,
+    begun: Instant,
+    over: Duration,
+    /// Since when all move at once.
+    hurried: Option<Instant>,
+}
+
+impl MovePlan {
+    fn new(left: VecDeque<SessionRef>, over: Duration) -> Self {
+        let pace = pace(left.len(), over);
+        Self { left, moved: 0, pace, begun: Instant::now(), over, hurried: None }
+    }
+
+    fn is_hurried(&self) -> bool {
+        self.hurried.is_some()
+    }
+
+    fn hurry(&mut self) {
+        self.hurried = Some(Instant::now());
+    }
+
+    /// How many are to be moved now; those that can't be yet are tried once more at each step.
+    fn due(&self) -> usize {
+        let pace = if self.is_hurried() { f64::INFINITY } else { self.pace };
+        due(self.begun.elapsed(), pace, self.moved).min(self.left.len())
+    }
+
+    /// When those moved now come back, in milliseconds: soon, since they are spread by the pace; but
+    /// when all are moved at once, as far apart as they would have been.
+    fn reconnect(&self) -> RangeInclusive<u64> {
+        let (soonest, latest) = (RECONNECT_MILLIS.start, RECONNECT_MILLIS.end);
+        let rest = self.hurried.map(|at| self.over.saturating_sub(at - self.begun));
+        let rest = rest.map_or(0, |rest| u64::try_from(rest.as_millis()).unwrap_or(u64::MAX));
+        soonest..=latest.max(rest)
+    }
+
+    /// Whether it is still waited for what sessions have under way.
+    fn has_patience(&self) -> bool {
+        let end = self.hurried.unwrap_or(self.begun + self.over);
+        Instant::now() < end + PATIENCE
     }
 }
 

@@ -20,9 +20,9 @@ const SESSION_BYTES: usize = 1024;
 const SUBSCRIPTION_BYTES: usize = 96;
 const TOPIC_BYTES: usize = 512;
 
-/// However short memory is, a client may be so far behind: a few frames, which who reads takes at
-/// its next turn.
-const LEAST_BEHIND_BYTES: usize = 64 * 1024;
+/// However short memory is, a client may be so many of the longest messages behind, which who reads
+/// takes at its next turn; with their framing, and in base64.
+const LEAST_BEHIND_MESSAGES: usize = 3;
 
 /// If the logs of a worker hold less than this part of its share, shortening them would help nobody.
 const LOGS_PART: usize = 4;
@@ -34,8 +34,9 @@ impl Worker {
     /// Says what is held, and does what has to be done about it.
     pub(super) fn mind_memory(&self) {
         self.count_tables();
-        let logs = self.hub.borrow().tally().log_bytes + self.history_bytes();
-        self.budget.holds(self.id.index(), self.held_in_all() + logs, logs);
+        let logs = self.hub.borrow().tally().log_bytes;
+        let all = self.held_in_all() + logs + self.history_bytes();
+        self.budget.holds(self.id.index(), all, logs);
         let pressure = self.budget.pressure();
         self.metrics.allowance_bytes.set_count(self.allowance.get());
         if pressure < Pressure::Shorten {
@@ -55,6 +56,23 @@ impl Worker {
         self.ledger.held(by) > self.budget.share()
     }
 
+    /// Closes the session that holds most of unfinished frames.
+    pub(crate) fn close_largest_input(&self, hub: &mut Hub<Session>) {
+        let held = |key: &SessionKey| hub.get(*key).map_or(0, |session| session.charged.input);
+        let Some(largest) = hub.sessions().max_by_key(held) else {
+            return;
+        };
+        self.metrics.limited.of(Limit::Memory).add(1);
+        let text = "the node is short of memory for unfinished frames";
+        self.close(hub, largest, CloseReason::Overloaded, text);
+        if let Some(state) = hub.get_mut(largest) {
+            // What it still says isn't listened to.
+            let before = std::mem::take(&mut state.charged.input);
+            drop(std::mem::take(&mut state.incoming));
+            self.ledger.change(Held::Input, before as usize, 0);
+        }
+    }
+
     /// What is held besides the logs.
     fn held_in_all(&self) -> usize {
         Held::ALL.iter().map(|held| self.held(*held)).sum()
@@ -64,7 +82,8 @@ impl Worker {
     pub(super) fn held(&self, held: Held) -> usize {
         match held {
             Held::Mailbox => self.mailbox.bytes(),
-            Held::Replays => self.segments.borrow().bytes(),
+            Held::Replays => self.segments.borrow().bytes() + self.ledger.held(held),
+            Held::Control => self.hub.borrow().cut_bytes() + self.ledger.held(held),
             _ => self.ledger.held(held),
         }
     }
@@ -94,13 +113,11 @@ impl Worker {
     fn allow_less(&self) {
         let mut hub = self.hub.borrow_mut();
         let held = hub.tally().log_bytes;
-        let less = self.allowance.get().min(held) / 2;
-        self.set_allowance_of(&mut hub, less.max(LEAST_BEHIND_BYTES));
+        let least = self.limits.payload_bytes.saturating_mul(LEAST_BEHIND_MESSAGES);
+        let less = (self.allowance.get().min(held) / 2).max(least).min(self.limits.behind_bytes);
+        self.set_allowance_of(&mut hub, less);
         for key in behind(&hub) {
-            // The last one's end may have ended others.
-            if hub.get(key).is_some() {
-                self.hold_to_budget(&mut hub, key);
-            }
+            self.hold_to_budget(&mut hub, key);
         }
         hub.shorten_logs();
     }
@@ -139,8 +156,10 @@ impl Worker {
     }
 }
 
-/// Those whose clients don't take in what they are sent.
+/// Those whose clients don't take in what they are sent. A stream whose last piece waits for window
+/// is one only if more is due.
 fn behind(hub: &Hub<Session>) -> Vec<SessionKey> {
-    let is_behind = |key: &SessionKey| hub.get(*key).is_some_and(|session| session.blocked);
+    let is_behind =
+        |key: &SessionKey| hub.get(*key).is_some_and(Session::is_held_up) && !hub.is_drained(*key);
     hub.sessions().filter(is_behind).collect()
 }

@@ -88,19 +88,42 @@ impl Worker {
 
     /// Closes what is open and waits a little for it to end. The listener is closed already.
     async fn stop(&self) {
-        {
+        let open: Vec<_> = self.hub.borrow().sessions().collect();
+        for (count, session) in open.into_iter().enumerate() {
+            if count % CLOSES_PER_TURN == CLOSES_PER_TURN - 1 {
+                tokio::task::yield_now().await;
+            }
             let mut hub = self.hub.borrow_mut();
-            let open: Vec<_> = hub.sessions().collect();
-            for session in open {
+            if hub.get(session).is_some() {
                 self.close(&mut hub, session, CloseReason::Shutdown, "the node stops");
             }
         }
+        let answers = async {
+            for (_, connection) in self.connections.borrow().iter() {
+                connection.finish();
+            }
+            while self.connections.borrow().iter().any(|(_, connection)| connection.is_used()) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        // Answers under way are written to their ends, who has asked nothing is let go.
+        let _ = tokio::time::timeout(ANSWER_DEADLINE, answers).await;
         for (_, connection) in self.connections.borrow().iter() {
             connection.expire();
         }
-        if tokio::time::timeout(STOP_DEADLINE, self.tasks.all_ended()).await.is_err() {
+        let rest = STOP_DEADLINE.saturating_sub(ANSWER_DEADLINE);
+        if tokio::time::timeout(rest, self.tasks.all_ended()).await.is_err() {
             tracing::warn!(worker = self.id.index(), "Some clients did not leave in time");
         }
+        self.leave_loose();
         self.export();
+        // Who has ended isn't stuck.
+        self.metrics.last_tick_micros.set(u64::MAX);
     }
 }
+
+/// How many sessions are closed before others get their turn.
+const CLOSES_PER_TURN: usize = 256;
+
+/// How long answers that are under way when the worker stops may take.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(1);

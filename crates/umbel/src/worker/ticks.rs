@@ -9,7 +9,7 @@ use umbel_metrics::LabelSet;
 
 use super::labels::Skip;
 use super::{Held, Timer, Worker};
-use crate::session::{Phase, SessionRef};
+use crate::session::{CloseReason, Phase, Session, SessionRef};
 use crate::wheel::{TICK_MILLIS, Tick};
 
 /// How many timers are served before others get their turn. Each may cost a write.
@@ -17,6 +17,9 @@ const TIMERS_PER_TURN: usize = 64;
 
 /// What is not needed at every tick is done at every fourth, once a second.
 const TICKS_PER_SECOND: u32 = 1000 / TICK_MILLIS;
+
+/// How long a client may take for a frame, as for a request's body.
+const FRAME_SECONDS: u32 = 30;
 
 /// What remains of the lag's peak after a second.
 const LAG_DECAY: f64 = 0.8;
@@ -49,6 +52,7 @@ impl Worker {
             }
             match timer {
                 Timer::Session(session) => self.session_timer(session),
+                Timer::Input(session) => self.input_timer(session),
                 Timer::Gap(session, due) => self.gap_timer(session, due),
                 Timer::Connection(connection) => {
                     if let Some(due) = connection.check_deadline(self.now()) {
@@ -71,18 +75,45 @@ impl Worker {
                 return self.remove(&mut hub, session.key, reason);
             }
             Phase::Closing { .. } => return,
-            Phase::Open if now >= state.expires => {
+            Phase::Open if now >= state.expires && !state.is_busy => {
                 return self.end_of_life(&mut hub, session.key);
             }
             Phase::Opening | Phase::Open => state.last_written.plus_seconds(self.heartbeat_seconds),
         };
-        let due = due.min(state.expires);
-        if now < due {
-            return self.wheel.borrow_mut().insert(Timer::Session(session), due);
+        let is_silent = now >= due;
+        let next = if is_silent { now.plus_seconds(self.heartbeat_seconds) } else { due };
+        self.wheel.borrow_mut().insert(Timer::Session(session), next.min(state.expires));
+        if is_silent {
+            self.heartbeat(&mut hub, session.key);
         }
-        let next = now.plus_seconds(self.heartbeat_seconds).min(state.expires);
-        self.wheel.borrow_mut().insert(Timer::Session(session), next);
-        self.heartbeat(&mut hub, session.key);
+    }
+
+    /// Ends a session whose client has begun a frame and doesn't finish it.
+    fn input_timer(&self, session: SessionRef) {
+        let now = self.now();
+        let mut hub = self.hub.borrow_mut();
+        let Some(state) = Worker::staying_mut(&mut hub, session) else {
+            return;
+        };
+        match state.unfinished_since {
+            Some(since) if state.charged.input > 0 => {
+                let due = since.plus_seconds(FRAME_SECONDS);
+                if now < due {
+                    return self.wheel.borrow_mut().insert(Timer::Input(session), due);
+                }
+                let text = "a frame took more than 30 s";
+                self.close(&mut hub, session.key, CloseReason::Protocol, text);
+            }
+            _ => state.has_input_timer = false,
+        }
+    }
+
+    /// Has a session whose client has begun a frame looked at in time.
+    pub(crate) fn watch_input(&self, session: SessionRef, state: &mut Session) {
+        if !std::mem::replace(&mut state.has_input_timer, true) {
+            let due = self.now().plus_seconds(FRAME_SECONDS);
+            self.wheel.borrow_mut().insert(Timer::Input(session), due);
+        }
     }
 
     /// Puts a session's first heartbeat somewhere into its period, so that those who came together
