@@ -3,10 +3,11 @@
 CARGO ?= cargo
 FUZZ_SECONDS ?= 600
 FAULT_RUNS ?= 20
+ROLLING_RUNS ?= 10
 FAULT_TESTS = --test history_faults --test history_refusals --test history_doubt
 FUZZ_TARGETS = session_input json_commands publish_body places_and_keys cursor topics routes config envelope client_address
 
-.PHONY: help run test test-long faults tools lint bench bench-quick bench-redis fuzz reference
+.PHONY: help run test test-long faults rolling tools lint bench bench-quick bench-redis fuzz reference
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -20,8 +21,7 @@ test: tools lint ## All checks and tests that take minutes at most
 test-long: tools ## The tests that take longer: large audiences, memory over rounds, many property cases, fuzzing
 	$(CARGO) test --locked --release -p umbel-e2e -- --ignored --test-threads=1 --nocapture
 	PROPTEST_CASES=20000 $(CARGO) test --locked --release -p umbel-protocol -p umbel-hub -p umbel-broker -p umbel
-	$(MAKE) faults
-	$(MAKE) fuzz
+	$(MAKE) faults rolling fuzz
 
 faults: tools ## The tests in which Redis fails, FAULT_RUNS times over; says how many failed
 	@$(CARGO) test --locked --release -p umbel-e2e $(FAULT_TESTS) --no-run
@@ -30,6 +30,15 @@ faults: tools ## The tests in which Redis fails, FAULT_RUNS times over; says how
 			>target/faults.log 2>&1 || { failed=$$((failed + 1)); mv target/faults.log target/faults-$$run.log; }; \
 	done; rm -f target/faults.log; echo "$$failed of $(FAULT_RUNS) runs failed"; test $$failed -eq 0
 
+rolling: tools ## Nodes restarted and killed under 10 000 sessions, ROLLING_RUNS times over; says how many failed
+	@$(CARGO) test --locked --release -p umbel-e2e --test rolling --no-run
+	@failed=0; for run in $$(seq $(ROLLING_RUNS)); do \
+		$(CARGO) test --quiet --locked --release -p umbel-e2e --test rolling -- \
+			--ignored --test-threads=1 --nocapture >target/rolling.log 2>&1 \
+			|| { failed=$$((failed + 1)); cp target/rolling.log target/rolling-$$run.log; }; \
+		grep -E '^(publish|[0-9]+ messages|a node|node)' target/rolling.log; \
+	done; rm -f target/rolling.log; echo "$$failed of $(ROLLING_RUNS) runs failed"; test $$failed -eq 0
+
 # Tests and benches run against real servers and a real browser, of Debian's packages; one stops a
 # thread with strace, one publishes from Python.
 tools: ## Install the programs that tests need, where they are missing
@@ -37,6 +46,7 @@ tools: ## Install the programs that tests need, where they are missing
 	command -v redis-server >/dev/null || missing="$$missing redis-server"; \
 	command -v redis-cli >/dev/null || missing="$$missing redis-tools"; \
 	command -v chromium >/dev/null || missing="$$missing chromium"; \
+	command -v haproxy >/dev/null || missing="$$missing haproxy"; \
 	command -v strace >/dev/null || missing="$$missing strace"; \
 	/usr/bin/python3 -c 'import redis' 2>/dev/null || missing="$$missing python3-redis"; \
 	if [ -n "$$missing" ]; then \

@@ -13,10 +13,11 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 rate=${RATE:-1000}
-storm=${STORM:-14000}
+storm=${STORM:-15000}
 seconds=${SECONDS_EACH:-10}
 admin=http://127.0.0.1:9497
-export UMBEL_LIMITS__ACCEPTS_PER_SECOND=$rate
+# The storm has a connection to publish on that it never uses.
+export UMBEL_LIMITS__ACCEPTS_PER_SECOND=$rate UMBEL_LIMITS__HEADER_SECONDS=60
 
 taskset -c 0 target/release/umbel serve --workers 1 --listen 127.0.0.1:8097 --admin 127.0.0.1:9497 \
     >/dev/null 2>&1 &
@@ -34,19 +35,20 @@ latency() {
 echo "== quiet"
 latency
 echo "== besieged"
-# The thousand first: their own connects are limited too.
-latency >"${TMPDIR:-/tmp}/besieged.$$" &
-measuring=$!
-sleep 2.5
-taskset -c 1 target/release/umbel-loadtest run storm --url "ws://127.0.0.1:8097/topics/{topic}" \
-    --subscribers "$storm" --rounds 1 --warm-up-seconds 0 --patience-seconds 120 >/dev/null 2>&1 &
+# The storm comes first: that its own process starts is nothing to measure. It gets what the node leaves of its
+# core, so that those who measure have theirs for themselves. Those outside wait all the time, but
+# don't fill the kernel's queue: SYNs by the thousand would be sent again at once.
+nice -n 19 taskset -c 0 target/release/umbel-loadtest run storm --url "ws://127.0.0.1:8097/topics/storm" \
+    --subscribers "$storm" --concurrency 512 --rounds 1 --warm-up-seconds 0 --patience-seconds 120 >/dev/null 2>&1 &
 storming=$!
-sleep 1
+sleep 0.5
+latency &
+measuring=$!
+sleep 2
 before=$(accepted) && begun=$(date +%s%N)
-sleep "$((seconds - 3))"
+sleep "$((seconds - 1))"
 after=$(accepted) && ended=$(date +%s%N)
 wait $measuring
-cat "${TMPDIR:-/tmp}/besieged.$$" && rm -f "${TMPDIR:-/tmp}/besieged.$$"
 wait $storming || true
 awk -v n=$((after - before)) -v t=$((ended - begun)) -v r="$rate" \
     'BEGIN { x = n / t * 1e9; printf "accepted %.0f a second while besieged, of %d: %+.1f %%\n", x, r, (x / r - 1) * 100 }'

@@ -182,7 +182,7 @@ pub(crate) fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
     haystack.windows(needle.len()).position(|window| window == needle)
 }
 
-fn parse_head(head: &str) -> Answer {
+pub(crate) fn parse_head(head: &str) -> Answer {
     let mut lines = head.split("\r\n");
     let status_line = lines.next().unwrap();
     let status = status_line.split(' ').nth(1).and_then(|status| status.parse().ok());

@@ -5,11 +5,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::{Http2Client, HttpClient, Metrics, SseClient, WebSocketClient, within};
 
@@ -289,6 +291,12 @@ impl Node {
     /// Waits for the process to end by itself and gives its exit code.
     pub async fn exit_code(&mut self) -> Option<i32> {
         within("the node's exit", self.child.wait()).await.unwrap().code()
+    }
+
+    /// The same for a process that may take longer than anything else in a test, by its settings.
+    pub async fn exit_code_before(&mut self, limit: Duration) -> Option<i32> {
+        let exit = timeout(limit, self.child.wait()).await;
+        exit.unwrap_or_else(|_| panic!("the node runs on after {limit:?}")).unwrap().code()
     }
 }
 

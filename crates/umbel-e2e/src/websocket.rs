@@ -249,7 +249,7 @@ pub fn masked_frame(fin: bool, opcode: u8, payload: &[u8]) -> Vec<u8> {
 
 /// A whole server's frame at the beginning of `bytes`, and its length. The node never masks nor
 /// fragments.
-fn parse_frame(bytes: &[u8]) -> Option<(Frame, usize)> {
+pub(crate) fn parse_frame(bytes: &[u8]) -> Option<(Frame, usize)> {
     let (&[first, second], rest) = bytes.split_first_chunk()?;
     assert_eq!(first & 0xf0, 0x80, "fin is set, reserved bits are not");
     assert_eq!(second & 0x80, 0, "a server doesn't mask");

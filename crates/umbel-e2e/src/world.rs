@@ -27,6 +27,11 @@ impl World {
         &self.nodes[index]
     }
 
+    /// All of its nodes.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
     /// One of its nodes, to do something to it.
     pub fn node_mut(&mut self, index: usize) -> &mut Node {
         &mut self.nodes[index]

@@ -193,7 +193,7 @@ impl Node {
     fn tell_descriptors(&self, admission: &Admission) {
         let (wanted, possible) = (self.settings.limits.sessions, admission.max_sessions());
         if possible < wanted && wanted != usize::MAX {
-            tracing::warn!(
+            tracing::info!(
                 descriptors = self.descriptors,
                 sessions = possible,
                 wanted,

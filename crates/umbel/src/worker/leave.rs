@@ -165,7 +165,8 @@ fn pace(sessions: usize, over: Duration) -> f64 {
     }
 }
 
-/// How many more are to be moved by now.
+/// How many more are to be moved by now. After a stall it catches up at twice the pace at most, or
+/// those who were moved would come back as a wave.
 #[allow(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -175,7 +176,8 @@ fn due(elapsed: Duration, pace: f64, moved: usize) -> usize {
     if pace.is_infinite() {
         return usize::MAX;
     }
-    ((elapsed.as_secs_f64() * pace).ceil() as usize).saturating_sub(moved)
+    let most = (2.0 * pace * STEP.as_secs_f64()).ceil() as usize;
+    ((elapsed.as_secs_f64() * pace).ceil() as usize).saturating_sub(moved).min(most)
 }
 
 #[cfg(test)]
@@ -201,9 +203,16 @@ mod tests {
     }
 
     #[test]
+    fn after_a_stall_it_catches_up_without_a_wave() {
+        let pace = pace(10_000, Duration::from_secs(30));
+        assert_eq!(due(Duration::from_secs(10), pace, 0), 14, "in 20 ms, of 3333");
+    }
+
+    #[test]
     fn few_sessions_need_not_take_the_whole_time() {
         let pace = pace(10, Duration::from_secs(30));
-        assert_eq!(due(Duration::from_secs(1), pace, 0), 10);
+        assert_eq!(due(Duration::from_secs(1), pace, 9), 1);
+        assert_eq!(due(Duration::from_secs(1), pace, 10), 0);
         assert_eq!(due(Duration::ZERO, super::pace(10, Duration::ZERO), 3), usize::MAX);
     }
 }
