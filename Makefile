@@ -40,7 +40,7 @@ rolling: tools ## Nodes restarted and killed under 10 000 sessions, ROLLING_RUNS
 	done; rm -f target/rolling.log; echo "$$failed of $(ROLLING_RUNS) runs failed"; test $$failed -eq 0
 
 # Tests and benches run against real servers and a real browser, of Debian's packages; one stops a
-# thread with strace, one publishes from Python.
+# thread with strace, one publishes from Python, one lets a host vanish, for which it needs root besides.
 tools: ## Install the programs that tests need, where they are missing
 	@missing=; \
 	command -v redis-server >/dev/null || missing="$$missing redis-server"; \
@@ -48,6 +48,7 @@ tools: ## Install the programs that tests need, where they are missing
 	command -v chromium >/dev/null || missing="$$missing chromium"; \
 	command -v haproxy >/dev/null || missing="$$missing haproxy"; \
 	command -v strace >/dev/null || missing="$$missing strace"; \
+	command -v ip >/dev/null || missing="$$missing iproute2"; \
 	/usr/bin/python3 -c 'import redis' 2>/dev/null || missing="$$missing python3-redis"; \
 	if [ -n "$$missing" ]; then \
 		echo "installing$$missing"; \

@@ -1,9 +1,11 @@
 //! A client of HTTP/1.1 that sends what it is told, byte by byte if need be.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::sleep;
 
 use crate::within;
 
@@ -63,6 +65,11 @@ impl HttpClient {
     pub async fn connect(address: SocketAddr) -> Self {
         let stream = within("the connection", TcpStream::connect(address)).await.unwrap();
         stream.set_nodelay(true).unwrap();
+        Self::over(stream)
+    }
+
+    /// Takes a connection over.
+    pub fn over(stream: TcpStream) -> Self {
         Self { stream, rest: Vec::new() }
     }
 
@@ -71,7 +78,7 @@ impl HttpClient {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(1).unwrap();
         let stream = within("the connection", socket.connect(address)).await.unwrap();
-        Self { stream, rest: Vec::new() }
+        Self::over(stream)
     }
 
     /// Sends bytes as they are.
@@ -82,6 +89,31 @@ impl HttpClient {
     /// Sends bytes that the other side may refuse to read.
     pub async fn try_send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         within("the write", self.stream.write_all(bytes)).await
+    }
+
+    /// Sends a byte now and then, for as long as it takes until the other side says something or
+    /// ends the connection.
+    pub async fn trickle(&mut self, byte: u8, pace: Duration) {
+        loop {
+            tokio::select! {
+                read = self.stream.read_buf(&mut self.rest) => {
+                    let _ = read;
+                    return;
+                }
+                // Fails once the other side is gone, which the read then shows.
+                () = sleep(pace) => drop(self.stream.write_all(&[byte]).await),
+            }
+        }
+    }
+
+    /// The socket.
+    pub fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    /// The socket alone.
+    pub fn into_stream(self) -> TcpStream {
+        self.stream
     }
 
     /// Says that nothing more comes.
@@ -165,7 +197,7 @@ impl HttpClient {
 }
 
 /// The bytes of a request.
-pub(crate) fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
+pub fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     let mut head = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\n");
     for (name, value) in headers {
         head.extend([name, ": ", value, "\r\n"]);

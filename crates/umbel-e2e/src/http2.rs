@@ -46,6 +46,11 @@ impl Http2Client {
     pub async fn connect_with(address: SocketAddr, builder: &Builder) -> Self {
         let stream = within("the connection", TcpStream::connect(address)).await.unwrap();
         stream.set_nodelay(true).unwrap();
+        Self::over(stream, builder).await
+    }
+
+    /// Takes a connection over.
+    pub async fn over(stream: TcpStream, builder: &Builder) -> Self {
         let (requests, connection) =
             within("the handshake", builder.handshake::<_, Bytes>(stream)).await.unwrap();
         let mut driver = JoinSet::new();
@@ -236,6 +241,29 @@ impl RawHttp2 {
         Self(stream)
     }
 
+    /// Connects and says what every client must.
+    pub async fn open(address: SocketAddr) -> Self {
+        let mut client = Self::connect(address).await;
+        client.send(Self::PREFACE).await;
+        client.send(&RawFrame::bytes(RawFrame::SETTINGS, 0, 0, b"")).await;
+        client
+    }
+
+    /// The socket.
+    pub fn stream(&self) -> &TcpStream {
+        &self.0
+    }
+
+    /// The socket alone.
+    pub fn into_stream(self) -> TcpStream {
+        self.0
+    }
+
+    /// The socket, for what changes it.
+    pub fn stream_mut(&mut self) -> &mut TcpStream {
+        &mut self.0
+    }
+
     /// Sends bytes as they are. The node may have closed the connection.
     pub async fn send(&mut self, bytes: &[u8]) {
         let _ = within("the write", self.0.write_all(bytes)).await;
@@ -267,12 +295,20 @@ impl RawFrame {
     pub const DATA: u8 = 0;
     /// HEADERS.
     pub const HEADERS: u8 = 1;
+    /// PRIORITY.
+    pub const PRIORITY: u8 = 2;
     /// `RST_STREAM`.
     pub const RESET: u8 = 3;
     /// SETTINGS.
     pub const SETTINGS: u8 = 4;
+    /// PING.
+    pub const PING: u8 = 6;
     /// GOAWAY.
     pub const GOAWAY: u8 = 7;
+    /// `WINDOW_UPDATE`.
+    pub const WINDOW_UPDATE: u8 = 8;
+    /// CONTINUATION.
+    pub const CONTINUATION: u8 = 9;
 
     /// The frame's bytes.
     pub fn bytes(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
@@ -286,8 +322,18 @@ impl RawFrame {
 
     /// HEADERS that end the stream: GET with more header lines.
     pub fn get(stream: u32, path: &str, headers: &[(&str, &str)]) -> Vec<u8> {
-        // `:method: GET` and `:scheme: http`, then literals (RFC 7541 section 6.2.2 and appendix A).
-        let mut block = vec![0x82, 0x86];
+        Self::bytes(Self::HEADERS, 0x05, stream, &Self::block(0x82, path, headers))
+    }
+
+    /// HEADERS behind which a body comes: POST with more header lines.
+    pub fn post(stream: u32, path: &str, headers: &[(&str, &str)]) -> Vec<u8> {
+        Self::bytes(Self::HEADERS, 0x04, stream, &Self::block(0x83, path, headers))
+    }
+
+    /// The header block of a request; `method` is its place in the static table.
+    pub fn block(method: u8, path: &str, headers: &[(&str, &str)]) -> Vec<u8> {
+        // The method and `:scheme: http`, then literals (RFC 7541 section 6.2.2 and appendix A).
+        let mut block = vec![method, 0x86];
         for (name, value) in [&[(":path", path), (":authority", "localhost")], headers].concat() {
             block.push(0x00);
             for text in [name, value] {
@@ -295,7 +341,7 @@ impl RawFrame {
                 block.extend(text.as_bytes());
             }
         }
-        Self::bytes(Self::HEADERS, 0x05, stream, &block)
+        block
     }
 
     /// The error code that GOAWAY carries behind the last stream (RFC 9113 section 6.8), and

@@ -10,6 +10,7 @@
 #![allow(clippy::missing_panics_doc, reason = "every function here panics when the test fails")]
 
 mod browser;
+mod bystander;
 mod cgroup;
 mod chromium;
 mod crowd;
@@ -18,7 +19,9 @@ mod http;
 mod http2;
 mod load;
 mod metrics;
+mod namespace;
 mod node;
+mod pour;
 mod program;
 mod proxy;
 mod redis;
@@ -30,15 +33,18 @@ mod websocket;
 mod world;
 
 pub use browser::Page;
+pub use bystander::Bystander;
 pub use cgroup::MemoryGroup;
 pub use chromium::{Chromium, Tab};
 pub use crowd::{Counts, Crowd, Latency, Phase};
 pub use haproxy::{HaProxy, Server};
-pub use http::{Answer, HttpClient};
+pub use http::{Answer, HttpClient, request};
 pub use http2::{Http2Client, Http2Stream, RawFrame, RawHttp2};
 pub use load::{Clock, Load, Numbered};
 pub use metrics::Metrics;
+pub use namespace::Namespace;
 pub use node::{ConfiguredNode, Node};
+pub use pour::{Poured, converse, pour, raise_descriptor_limit};
 pub use program::{Output, Program};
 pub use proxy::{Fault, Proxy};
 pub use redis::{Redis, RedisClient};

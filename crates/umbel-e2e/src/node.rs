@@ -1,7 +1,7 @@
 //! A node process.
 
 use std::future::Future;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
@@ -13,7 +13,24 @@ use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::{Http2Client, HttpClient, Metrics, SseClient, WebSocketClient, within};
+use crate::{DEADLINE, Http2Client, HttpClient, Metrics, SseClient, WebSocketClient, within};
+
+/// What clients may hold of a node.
+const HOLDINGS: [&str; 13] = [
+    "umbel_connections_open",
+    "umbel_sessions_open{transport=\"websocket\"}",
+    "umbel_sessions_open{transport=\"sse\"}",
+    "umbel_subscriptions",
+    "umbel_topics",
+    "umbel_log_bytes",
+    "umbel_held_bytes{by=\"mailbox\"}",
+    "umbel_held_bytes{by=\"input\"}",
+    "umbel_held_bytes{by=\"control\"}",
+    "umbel_held_bytes{by=\"bodies\"}",
+    "umbel_held_bytes{by=\"connections\"}",
+    "umbel_held_bytes{by=\"streams\"}",
+    "umbel_held_bytes{by=\"replays\"}",
+];
 
 /// A running node.
 #[derive(Debug)]
@@ -32,6 +49,7 @@ pub struct Node {
 /// How a node is started.
 #[derive(Debug, Clone)]
 pub(crate) struct NodeOptions {
+    pub(crate) address: IpAddr,
     pub(crate) workers: usize,
     pub(crate) settings: String,
     pub(crate) environment: Vec<(String, String)>,
@@ -44,7 +62,13 @@ impl Default for NodeOptions {
     fn default() -> Self {
         let at_once = ["UMBEL_DRAIN__PAUSE_SECONDS", "UMBEL_DRAIN__DRAIN_SECONDS"];
         let environment = at_once.map(|name| (name.to_owned(), "0".to_owned()));
-        Self { workers: 1, settings: String::new(), environment: environment.into(), broker: None }
+        Self {
+            address: Ipv4Addr::LOCALHOST.into(),
+            workers: 1,
+            settings: String::new(),
+            environment: environment.into(),
+            broker: None,
+        }
     }
 }
 
@@ -76,8 +100,9 @@ pub(crate) fn program() -> Command {
     let test = std::env::current_exe().unwrap();
     let directory = test.parent().and_then(|deps| deps.parent()).unwrap();
     let mut command = Command::new(directory.join("node-under-test"));
-    // What the developer's shell or the machine has set is not part of the test.
-    command.env_clear().env("RUST_LOG", "info").kill_on_drop(true);
+    // What the developer's shell or the machine has set is not part of the test. The filter is the
+    // program's own.
+    command.env_clear().env("RUST_LOG", "info,h2=error").kill_on_drop(true);
     command
 }
 
@@ -111,8 +136,8 @@ impl ConfiguredNode {
 
 impl Node {
     pub(crate) async fn start(options: &NodeOptions) -> Self {
-        let any_port = (Ipv4Addr::LOCALHOST, 0).into();
-        Self::start_at(options, any_port, any_port).await
+        let (http, admin) = ((options.address, 0).into(), (Ipv4Addr::LOCALHOST, 0).into());
+        Self::start_at(options, http, admin).await
     }
 
     /// Ends the process and starts another on the same ports.
@@ -250,6 +275,46 @@ impl Node {
         self.metric(series, format!("above {bound}"), move |value| value > bound)
     }
 
+    /// Waits until a metric has a value that it may take longer to reach than anything else.
+    #[track_caller]
+    pub fn metric_becomes_within(
+        &self,
+        deadline: Duration,
+        series: &str,
+        expected: f64,
+    ) -> impl Future<Output = ()> {
+        let is_wanted = move |value: f64| (value - expected).abs() < 1e-9;
+        self.metric_within(deadline, series, format!("{expected}"), is_wanted)
+    }
+
+    /// Waits until no client holds anything of it any more: no connection, session, topic or byte.
+    #[track_caller]
+    pub fn is_left_empty(&self) -> impl Future<Output = ()> {
+        self.is_left_empty_within(DEADLINE)
+    }
+
+    /// The same, where it may take longer than anything else.
+    #[track_caller]
+    pub fn is_left_empty_within(&self, deadline: Duration) -> impl Future<Output = ()> {
+        // Counted just before a worker hands over what it holds, so that two more say that this
+        // was after now.
+        const TICKS: &str = "umbel_event_loop_lag_seconds_count";
+        let place = std::panic::Location::caller();
+        async move {
+            let ticks = self.metrics().await.value(TICKS);
+            let seen = crate::wait::poll_within(deadline, || async {
+                let metrics = self.metrics().await;
+                let held = HOLDINGS.map(|series| (series, metrics.value(series)));
+                let left: Vec<_> = held.into_iter().filter(|(_, value)| *value != 0.0).collect();
+                let is_empty = left.is_empty() && metrics.value(TICKS) >= ticks + 2.0;
+                (left, is_empty)
+            });
+            if let Err(left) = seen.await {
+                panic!("the node still holds {left:?} ({place})");
+            }
+        }
+    }
+
     #[track_caller]
     fn metric(
         &self,
@@ -257,9 +322,20 @@ impl Node {
         wanted: String,
         is_wanted: impl Fn(f64) -> bool,
     ) -> impl Future<Output = ()> {
+        self.metric_within(DEADLINE, series, wanted, is_wanted)
+    }
+
+    #[track_caller]
+    fn metric_within(
+        &self,
+        deadline: Duration,
+        series: &str,
+        wanted: String,
+        is_wanted: impl Fn(f64) -> bool,
+    ) -> impl Future<Output = ()> {
         let place = std::panic::Location::caller();
         async move {
-            let seen = crate::wait::poll_until(|| async {
+            let seen = crate::wait::poll_within(deadline, || async {
                 let value = self.metrics().await.value(series);
                 (value, is_wanted(value))
             });

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use umbel_protocol::sse::{Event, EventParser};
 
@@ -27,7 +27,11 @@ impl SseClient {
 
     /// The same with further headers.
     pub async fn open_with(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Self {
-        let mut client = HttpClient::connect(address).await;
+        Self::over(HttpClient::connect(address).await, path, headers).await
+    }
+
+    /// Opens a stream over a connection.
+    pub async fn over(mut client: HttpClient, path: &str, headers: &[(&str, &str)]) -> Self {
         let headers = [&[("accept", "text/event-stream")], headers].concat();
         client.send(&crate::http::request("GET", path, &headers, b"")).await;
         Self::after_request(client).await
@@ -46,6 +50,11 @@ impl SseClient {
             assert!(opened.read_more().await > 0, "the stream ended at once");
         }
         opened
+    }
+
+    /// Sends bytes, which nobody expects of a client of a stream.
+    pub async fn send(&mut self, bytes: &[u8]) {
+        within("the write", self.stream.write_all(bytes)).await.unwrap();
     }
 
     /// The next event.

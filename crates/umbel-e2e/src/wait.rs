@@ -47,7 +47,18 @@ where
 }
 
 /// Looks again and again until `look` says true; after the deadline the last value is the error.
-pub(crate) async fn poll_until<T, F>(mut look: impl FnMut() -> F) -> Result<(), T>
+pub(crate) async fn poll_until<T, F>(look: impl FnMut() -> F) -> Result<(), T>
+where
+    F: Future<Output = (T, bool)>,
+{
+    poll_within(DEADLINE, look).await
+}
+
+/// The same with a deadline of its own.
+pub(crate) async fn poll_within<T, F>(
+    deadline: Duration,
+    mut look: impl FnMut() -> F,
+) -> Result<(), T>
 where
     F: Future<Output = (T, bool)>,
 {
@@ -57,7 +68,7 @@ where
         if done {
             return Ok(());
         }
-        if start.elapsed() > DEADLINE {
+        if start.elapsed() > deadline {
             return Err(value);
         }
         sleep(INTERVAL).await;

@@ -94,6 +94,11 @@ impl WebSocketClient {
         })
     }
 
+    /// Opens a WebSocket over a connection.
+    pub async fn over(client: HttpClient, path: &str) -> Self {
+        Self::handshake(client, path, &[]).await
+    }
+
     async fn handshake(mut client: HttpClient, path: &str, headers: &[(&str, &str)]) -> Self {
         let headers = [&HANDSHAKE[..], headers].concat();
         client.send(&crate::http::request("GET", path, &headers, b"")).await;
@@ -219,6 +224,17 @@ impl WebSocketClient {
                 assert_eq!(frame.payload, b"", "the answer repeats that there is no code");
             }
         }
+    }
+
+    /// The socket.
+    pub fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    /// The socket, for what changes it. Nothing that was received may wait to be given out.
+    pub fn stream_mut(&mut self) -> &mut TcpStream {
+        assert_eq!(self.used, self.received.len(), "all that was received was given out");
+        &mut self.stream
     }
 
     /// The socket, to do to it what the client doesn't.

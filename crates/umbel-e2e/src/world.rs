@@ -1,5 +1,7 @@
 //! What a test starts, and ends again.
 
+use std::net::IpAddr;
+
 use crate::node::{Node, NodeOptions};
 
 /// The processes of one test.
@@ -51,6 +53,13 @@ impl WorldBuilder {
     #[must_use]
     pub fn workers(mut self, count: usize) -> Self {
         self.options.workers = count;
+        self
+    }
+
+    /// Where the nodes listen for clients; 127.0.0.1 unless told.
+    #[must_use]
+    pub fn listen(mut self, address: IpAddr) -> Self {
+        self.options.address = address;
         self
     }
 

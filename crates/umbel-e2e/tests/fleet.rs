@@ -115,7 +115,12 @@ async fn read_sse(mut client: SseClient, mut checker: Checker) -> Vec<Seen> {
 /// from sessions at once.
 async fn fleet(messages: u64) {
     let redis = Redis::start(&[]).await;
-    let world = World::new().nodes(NODES).broker(&redis.url()).start().await;
+    let world = World::new()
+        .nodes(NODES)
+        .broker(&redis.url())
+        .settings("[limits]\npublishes_per_second = 0\n")
+        .start()
+        .await;
     let progress = Arc::new(Progress::default());
     let mut sessions = JoinSet::new();
     for index in 0..SESSIONS {

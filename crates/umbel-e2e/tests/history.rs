@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use umbel_e2e::{Node, Redis, SseClient, WebSocketClient, World};
+use umbel_e2e::{Node, Redis, SseClient, WebSocketClient, World, eventually};
 
 /// Topics with history, one that shows its newest value at once, one with little of it, and one
 /// that is live only.
@@ -619,6 +619,11 @@ async fn history_reads_as_json(bed: &Bed) {
     assert_eq!(message["data"], json!({"a": [1]}));
     assert!(message["time"].as_u64().unwrap() > 1_700_000_000_000);
     publish_all(node, "chat.1", 0..20).await;
+    // What the broker has taken comes to the node a moment later.
+    eventually("the last message", || async {
+        (texts(&poll(node, "/topics/chat.1?limit=1").await) == ["19"]).then_some(())
+    })
+    .await;
     // By a query alone, as `curl` asks for it.
     let answer = client.get("/topics/chat.1?after=0&limit=3").await.json();
     assert_eq!(answer["messages"].as_array().unwrap().len(), 3);

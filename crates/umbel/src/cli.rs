@@ -133,8 +133,10 @@ fn tell(mistakes: &Mistakes) -> ExitCode {
 /// Logs go to the standard error: for people if that is a terminal, as JSON otherwise.
 fn start_log() {
     // h2 warns of each client that it ends the connection of, which is the client's doing.
-    let filter =
-        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,h2=error"));
+    let asked = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let quiet = "h2=error".parse().expect("it is a directive");
+    let names_it = asked.to_string().contains("h2");
+    let filter = if names_it { asked } else { asked.add_directive(quiet) };
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if std::io::stderr().is_terminal() {
         log.init();

@@ -6,6 +6,7 @@ pub(crate) mod client_address;
 mod connection;
 mod cors;
 mod event_stream;
+mod framing;
 mod http2;
 mod page;
 mod place;
@@ -23,7 +24,7 @@ mod subscribe;
 mod websocket;
 
 pub(crate) use body::{AnswerBody, Piece};
-pub(crate) use connection::{Connection, serve};
+pub(crate) use connection::{CONNECTION_BYTES, Connection, serve};
 pub(crate) use problem::Problem;
 
 use hyper::Response;

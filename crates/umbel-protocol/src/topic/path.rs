@@ -1,6 +1,7 @@
 //! Topics in the path of a URL.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use super::{Fault, Topic, TopicError};
 
@@ -22,10 +23,10 @@ pub fn topics_in_path(segment: &str) -> Result<Vec<Topic>, TopicError> {
     if decoded.is_empty() {
         return Err(TopicError(Fault::None));
     }
-    let mut topics: Vec<Topic> = Vec::new();
+    let (mut topics, mut known) = (Vec::new(), HashSet::new());
     for name in decoded.split(',') {
         let topic = Topic::new(name)?;
-        if !topics.contains(&topic) {
+        if known.insert(topic.clone()) {
             topics.push(topic);
         }
     }

@@ -44,6 +44,11 @@ impl AnswerBody {
         Self::Whole(None)
     }
 
+    /// Whether it lasts as long as a session does.
+    pub(super) fn is_session(&self) -> bool {
+        matches!(self, Self::Session { .. })
+    }
+
     /// Has the request count as being served until the body is gone, if it is a stream.
     pub(super) fn keep(&mut self, kept: Serving) {
         if let Self::Session { serving, .. } = self {

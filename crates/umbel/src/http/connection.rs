@@ -69,7 +69,7 @@ const MAX_HEADERS: usize = 64;
 const FIRST_BYTES: usize = 8 * 1024;
 
 /// What a connection is counted with: hyper's buffers and state, about.
-const CONNECTION_BYTES: usize = 16 * 1024;
+pub(crate) const CONNECTION_BYTES: usize = 16 * 1024;
 
 /// How long and how far a refused client's rest is read, so that it gets to see the answer: closing
 /// with unread input would reset the connection.

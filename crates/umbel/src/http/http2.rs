@@ -134,7 +134,7 @@ impl<F: Future<Output = ()> + 'static> Executor<F> for StreamTasks {
     fn execute(&self, answer: F) {
         let stream = Rc::new(Stream::default());
         let mut answer = Box::pin(STREAM.scope(stream.clone(), answer));
-        let charge = Charge::new(&self.0.ledger, Held::Streams, STREAM_BYTES);
+        let charge = Charge::new(&self.0.ledger, Held::Connections, STREAM_BYTES);
         self.0.tasks.spawn(poll_fn(move |context| {
             let _held = &charge;
             stream.poll(answer.as_mut(), context)

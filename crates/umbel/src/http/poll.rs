@@ -4,8 +4,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::Response;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, VARY};
-use hyper::{Response, Version};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 use umbel_broker::{Read, Reader};
@@ -13,7 +13,6 @@ use umbel_protocol::history::{self, Item};
 use umbel_protocol::{After, GapReason, Position, Topic};
 
 use super::body::Piece;
-use super::http2;
 use super::place::{Composite, Place, composite};
 use super::query::HistoryQuery;
 use super::service::Exchange;
@@ -30,10 +29,6 @@ const DEFAULT_LIMIT: usize = 100;
 /// How much an answer has at most, but for one message: a slow client must get it within the time
 /// for which its connection may be idle.
 const MAX_BYTES: usize = 256 * 1024;
-
-/// How long a client may take to read an answer over HTTP/2, where it may do without window: as long
-/// as a connection of HTTP/1 may be idle.
-const ANSWER_WAIT: Duration = Duration::from_secs(75);
 
 /// How long the broker may take to say where a topic stands.
 const PLACE_WAIT: Duration = Duration::from_secs(2);
@@ -61,11 +56,7 @@ impl Exchange {
         asked: HistoryQuery,
     ) -> Result<Answer, Problem> {
         let worker = self.worker.clone();
-        let is_http2 = self.request.version() == Version::HTTP_2;
         let polled = self.polled(topics, asked).await;
-        if is_http2 {
-            http2::stream().end_within(ANSWER_WAIT);
-        }
         let outcome = match &polled {
             Ok((_, true)) => Polled::Something,
             Ok((_, false)) => Polled::Nothing,

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONTENT_LENGTH, HeaderValue};
@@ -14,10 +15,15 @@ use hyper::{Method, Request, Version};
 use super::client_address::client_address;
 use super::connection::Serving;
 use super::{
-    Answer, AnswerBody, Connection, Problem, cors, publish, refusal, route, subscribe, websocket,
+    Answer, AnswerBody, Connection, Problem, cors, framing, http2, publish, refusal, route,
+    subscribe, websocket,
 };
 use crate::session::Role;
 use crate::worker::{Limit, Worker};
+
+/// How long a client may take to read an answer over HTTP/2, where it may do without window: as long
+/// as a connection of HTTP/1 may be idle.
+const ANSWER_WAIT: Duration = Duration::from_secs(75);
 
 /// Serves the requests of one connection: one after the other, over HTTP/2 several at a time.
 pub(super) struct HttpService {
@@ -58,10 +64,16 @@ impl Service<Request<Incoming>> for HttpService {
             let cors = cors::headers(&worker.origins, exchange.request.headers());
             let bare_head = exchange.wants_bare_head();
             let version = exchange.request.version();
-            let mut answer = match cors::preflight(&worker.origins, &exchange.request) {
-                Some(answer) => answer,
-                None => exchange.answer().await,
+            let mut answer = match framing::check(&exchange.request) {
+                Err(problem) => problem.into(),
+                Ok(()) => match cors::preflight(&worker.origins, &exchange.request) {
+                    Some(answer) => answer,
+                    None => exchange.answer().await,
+                },
             };
+            if version == Version::HTTP_2 && !answer.body().is_session() {
+                http2::stream().end_within(ANSWER_WAIT);
+            }
             answer.headers_mut().extend(cors);
             if worker.is_leaving() {
                 refusal::close_behind(&mut answer, version);

@@ -1,5 +1,7 @@
 //! From a request to a session: `GET /topics/…`, `GET /ws`, and the last steps of every other way.
 
+use std::collections::HashSet;
+
 use hyper::body::Body as _;
 use hyper::header::{ACCEPT, HeaderValue, ORIGIN};
 use hyper::{Request, Version};
@@ -124,8 +126,9 @@ impl Exchange {
             "" => Vec::new(),
             _ => path_topics(names)?,
         };
+        let mut known: HashSet<_> = topics.iter().cloned().collect();
         for topic in &query.topics {
-            if !topics.contains(topic) {
+            if known.insert(topic.clone()) {
                 topics.push(topic.clone());
             }
         }

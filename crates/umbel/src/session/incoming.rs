@@ -46,8 +46,10 @@ pub struct Violation {
 /// The unfinished input of one session.
 #[derive(Debug, Default)]
 pub struct Incoming {
-    /// The beginning of a frame.
+    /// Frames that nobody has looked at, and the beginning of one.
     partial: Vec<u8>,
+    /// How much of that is used up.
+    used: usize,
     message: Option<Box<Fragments>>,
 }
 
@@ -85,7 +87,8 @@ impl Incoming {
 
     /// How many bytes are kept.
     pub fn kept_bytes(&self) -> usize {
-        self.partial.len() + self.message.as_ref().map_or(0, |message| message.bytes.len())
+        self.partial.len() - self.used
+            + self.message.as_ref().map_or(0, |message| message.bytes.len())
     }
 
     /// Keeps input for later, behind what is kept already.
@@ -124,27 +127,37 @@ impl Incoming {
         limit: usize,
     ) -> Option<Result<fastwebsockets::Frame<'static>, Violation>> {
         loop {
-            let span = match frame_span(&self.partial, limit) {
+            let kept = &self.partial[self.used..];
+            let span = match frame_span(kept, limit) {
                 Ok(span) => span,
                 Err(violation) => return Some(Err(violation)),
             };
             if let Some(span) = span
-                && self.partial.len() >= span
+                && kept.len() >= span
             {
-                let parsed = parse(parser, &self.partial[..span]);
-                self.partial.drain(..span);
-                if self.partial.is_empty() {
-                    self.partial = Vec::new();
-                }
+                let parsed = parse(parser, &kept[..span]);
+                self.use_up(span);
                 return Some(parsed);
             }
             if input.is_empty() {
+                self.use_up(0);
                 return None;
             }
-            let wanted = span.unwrap_or(MAX_HEADER_BYTES).saturating_sub(self.partial.len());
+            let wanted = span.unwrap_or(MAX_HEADER_BYTES).saturating_sub(kept.len());
             let (taken, rest) = input.split_at(wanted.min(input.len()));
             self.partial.extend_from_slice(taken);
             *input = rest;
+        }
+    }
+
+    /// So much more isn't needed. What is left is moved seldom enough to be paid for by what went.
+    fn use_up(&mut self, bytes: usize) {
+        self.used += bytes;
+        if self.used == self.partial.len() {
+            (self.partial, self.used) = (Vec::new(), 0);
+        } else if self.used > self.partial.len() / 2 {
+            self.partial.drain(..self.used);
+            self.used = 0;
         }
     }
 

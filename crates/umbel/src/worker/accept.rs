@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 
+use super::Worker;
 use super::labels::Limit;
-use super::{Held, Worker};
 use crate::clock::Seldom;
 use crate::drain::Stage;
-use crate::http::{self, Connection};
+use crate::http::{self, CONNECTION_BYTES, Connection};
 use crate::listen;
 
 /// How long accepting rests when the process has no descriptors or memory left. Those connected
@@ -86,7 +86,7 @@ impl Worker {
         }
         // Twice as much as others, since each client begins here.
         let most = 2 * self.budget.share();
-        while self.ledger.held(Held::Connections) > most {
+        while self.connections.borrow().len() * CONNECTION_BYTES > most {
             self.metrics.limited.of(Limit::Memory).add(1);
             if self.end_idle_connections() == 0 && self.memory_is_short.is_due() {
                 tracing::warn!(

@@ -42,7 +42,7 @@ pub(crate) enum Held {
     Bodies,
     /// Connections that are no session yet, or never will be.
     Connections,
-    /// HTTP/2 streams, and what they took from the logs and their sockets haven't taken yet.
+    /// What HTTP/2 streams took from the logs and their sockets haven't taken yet.
     Streams,
     /// Pieces of history on their way to sessions that catch up, and answers to polls.
     Replays,

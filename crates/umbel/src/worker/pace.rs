@@ -53,7 +53,8 @@ mod tests {
         let pace = Rc::new(Pace::default());
         let stepping = pace.clone();
         let before = pace.steps();
-        Tasks::default().spawn(Box::pin(async move {
+        let tasks = Tasks::default();
+        tasks.spawn(Box::pin(async move {
             for _ in 0..steps {
                 stepping.step();
                 yield_now().await;
@@ -61,7 +62,10 @@ mod tests {
         }));
         // It was told.
         pace.step();
-        pace.settle(before).await;
+        tokio::select! {
+            () = tasks.count_turns() => unreachable!("counts until it is dropped"),
+            () = pace.settle(before) => {}
+        }
         pace.steps() - before - 1
     }
 

@@ -45,11 +45,15 @@ pub(crate) fn run(seed: Seed) -> io::Result<()> {
         // The other descriptor of the same socket must not keep it open.
         drop(seed.listener);
         tokio::select! {
+            () = worker.tasks.count_turns() => unreachable!("counts until it is dropped"),
             () = fan_out::fan_out(&worker) => unreachable!("fans out until it is dropped"),
             () = ticks::tick(&worker) => unreachable!("ticks until it is dropped"),
             () = serve_and_leave(&worker, listener, seed.stages) => {}
         }
-        worker.stop().await;
+        tokio::select! {
+            () = worker.tasks.count_turns() => unreachable!("counts until it is dropped"),
+            () = worker.stop() => {}
+        }
         Ok(())
     })
 }

@@ -16,6 +16,10 @@ use crate::workers::WorkerSet;
 /// takes up to 300 bytes there.
 const MAX_UNANSWERED: usize = 16 * 1024;
 
+/// How many topics may linger. Whoever takes up and leaves more within the time doesn't come back to
+/// them, and must not fill the table.
+const MAX_LINGERING: usize = 64 * 1024;
+
 /// The table behind [`Interest`].
 #[derive(Debug)]
 pub(in crate::redis) struct Table {
@@ -135,7 +139,7 @@ impl Table {
     /// Whether there are changes to make.
     pub(super) fn sweep(&mut self, now: Instant) -> bool {
         while let Some((since, _)) = self.leaving.front()
-            && *since + self.linger <= now
+            && (*since + self.linger <= now || self.leaving.len() > MAX_LINGERING)
             && let Some((_, topic)) = self.leaving.pop_front()
         {
             let Some(entry) = self.topics.get_mut(&topic).filter(|entry| entry.leaving) else {
@@ -143,7 +147,7 @@ impl Table {
             };
             if !entry.workers.is_empty() {
                 entry.leaving = false;
-            } else if entry.left + self.linger > now {
+            } else if entry.left + self.linger > now && self.leaving.len() < MAX_LINGERING {
                 self.leaving.push_back((entry.left, topic));
             } else {
                 entry.leaving = false;
