@@ -222,6 +222,30 @@ async fn an_operator_may_ask_for_it() {
 }
 
 #[tokio::test]
+async fn to_ask_twice_changes_nothing_and_to_hurry_is_a_word_of_its_own() {
+    let mut world = leaving(600, 600).await;
+    let node = world.node(0);
+    let mut session = node.json().await;
+    let ask = async |path: &str| {
+        let mut admin = HttpClient::connect(node.admin()).await;
+        admin.request("POST", path, &[("umbel-admin", "1")], b"").await.status
+    };
+    assert_eq!(ask("/drain?now").await, 400);
+    assert_eq!(stage(node).await["stage"], "serving");
+    assert_eq!(ask("/drain").await, 202);
+    stage_becomes(node, "announced").await;
+    // A hook before the signal, or a client that tries again.
+    assert_eq!(ask("/drain").await, 202);
+    node.signal("TERM");
+    node.logs("Asked by the admin listener").await;
+    assert_eq!(stage(node).await["stage"], "announced");
+    assert_eq!(ask("/drain?hurry").await, 202);
+    assert_eq!(session.json().await["op"], "moving");
+    session.closed_with(1012).await;
+    assert_eq!(world.node_mut(0).exit_code().await, Some(0));
+}
+
+#[tokio::test]
 async fn without_a_token_only_the_machine_itself_may_ask() {
     let mut world = World::new().start().await;
     let node = world.node(0);

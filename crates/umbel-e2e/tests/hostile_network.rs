@@ -150,6 +150,39 @@ async fn a_body_that_comes_byte_by_byte_is_given_up_and_told() {
     node.is_left_empty_within(BODY_DEADLINE).await;
 }
 
+/// A frame has as long as a body: a session that began one and fell silent would hold it for ever.
+#[tokio::test]
+async fn a_frame_that_is_never_finished_is_given_up_and_told() {
+    let world = World::new().start().await;
+    let node = world.node(0);
+    let bystander = Bystander::beside(node).await;
+    let whole = umbel_e2e::masked_frame(true, 0x1, &[b'x'; 1000]);
+    let mut silent = node.subscribe("doomed").await;
+    silent.send_raw(&whole[..500]).await;
+    // One that goes on frame by frame, and so is never done, is no such session.
+    let mut busy = node.subscribe("busy").await;
+    busy.send_raw(&whole[..500]).await;
+    let closed = "umbel_sessions_closed_total{reason=\"protocol\"}";
+    let goes_on = async {
+        loop {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            busy.send_raw(&whole[500..]).await;
+            busy.send_raw(&whole[..500]).await;
+            assert_eq!(busy.message().await.text().len(), 1000);
+        }
+    };
+    tokio::select! {
+        () = node.metric_becomes_within(BODY_DEADLINE, closed, 1.0) => {}
+        () = goes_on => unreachable!("it never ends"),
+    }
+    assert_eq!(silent.closed_with(1002).await, "a frame took more than 30 s");
+    busy.send_raw(&whole[500..]).await;
+    assert_eq!(busy.message().await.text().len(), 1000);
+    drop(busy);
+    bystander.noticed_nothing().await;
+    node.is_left_empty().await;
+}
+
 /// Anyone may do anything, and sessions are asked for a sign of life each second.
 const FOR_ALL: &str = "[node]\nheartbeat_seconds = 1\n[limits]\nheader_seconds = 2\n\
     [[topics]]\nmatch = \"**\"\nsubscribe = \"anyone\"\npublish = \"anyone\"\non_slow = \"drop\"\n";
