@@ -73,9 +73,10 @@ async fn settled(node: &Node) -> Memory {
         node.metric_becomes(&format!("umbel_held_bytes{{by=\"{by}\"}}"), 0.0).await;
     }
     node.metric_becomes("umbel_log_bytes", 0.0).await;
-    // What can't be waited on: timers of connections that are gone keep a little until they fire,
-    // tables shrink once a second, the allocator returns pages over ten seconds and more.
-    tokio::time::sleep(Duration::from_secs(25)).await;
+    // What can't be waited on: timers of connections and unfinished frames that are gone keep a little
+    // until they fire, after 30 s at the latest; tables shrink once a second, the allocator returns
+    // pages over ten seconds and more.
+    tokio::time::sleep(Duration::from_secs(35)).await;
     let metrics = node.metrics().await;
     Memory {
         allocated: metrics.value("umbel_allocator_allocated_bytes"),

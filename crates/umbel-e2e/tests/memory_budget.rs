@@ -31,7 +31,9 @@ impl Bed {
         let group = MemoryGroup::new(memory);
         match &group {
             Some(group) => group.take(world.node(0).pid()),
-            None => eprintln!("NOT HELD TO ITS BUDGET: no control group may be made here"),
+            None => eprintln!(
+                "NOT HELD TO ITS BUDGET, SOCKETS NOT COUNTED: no control group may be made here"
+            ),
         }
         Self { world, group, memory, most: 0 }
     }
@@ -56,15 +58,10 @@ fn rss(process: u32) -> u64 {
     line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() * 1024
 }
 
-/// What TCP takes: of the group, else of the machine, both ends of all connections.
+/// What the node's sockets take. Without a group only both ends of all connections of the machine could
+/// be counted, which says nothing of one of them.
 fn sockets(group: Option<&MemoryGroup>) -> u64 {
-    if let Some(group) = group {
-        return group.sockets();
-    }
-    let stat = std::fs::read_to_string("/proc/net/sockstat").unwrap();
-    let line = stat.lines().find(|line| line.starts_with("TCP:")).unwrap();
-    let pages: u64 = line.rsplit(' ').next().unwrap().parse().unwrap();
-    pages * 4096
+    group.map_or(0, MemoryGroup::sockets)
 }
 
 /// Sessions that read all, and check that nothing is missing.
