@@ -115,11 +115,6 @@ impl Node {
         self.listeners.len()
     }
 
-    /// How much memory it and its sockets may take, in bytes.
-    pub fn memory(&self) -> usize {
-        self.memory
-    }
-
     /// Serves on this and further threads, until it was asked to end and has. `asked` gives what it
     /// is asked for, again and again, and must be cancel safe. An error says that a worker or the
     /// admin listener failed.
