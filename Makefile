@@ -89,5 +89,6 @@ fuzz: ## Each fuzz target for FUZZ_SECONDS; needs a nightly toolchain and cargo-
 		$(CARGO) +nightly fuzz run --fuzz-dir crates/fuzz $$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -print_final_stats=1; \
 	done
 
-reference: ## Write deploy/umbel.toml anew from the code
+reference: ## Write deploy/umbel.toml and deploy/metrics.md anew from the code
 	$(CARGO) run --quiet -- reference > deploy/umbel.toml
+	$(CARGO) run --quiet -- reference --metrics > deploy/metrics.md

@@ -36,7 +36,7 @@ run() {
     # Workers hand their counts over four times a second.
     sleep 1
     local deliveries
-    deliveries=$(curl -sf http://127.0.0.1:9497/metrics | sed -n 's/^umbel_deliveries_total //p')
+    deliveries=$(curl -sf http://127.0.0.1:9497/metrics | awk '/^umbel_deliveries_total[ {]/ { sum += $NF } END { print sum }')
     kill -INT "$node"
     wait "$node" || true
     echo "$(sed -n 's/^\(summary\|totals\): \([0-9]*\).*/\2/p' "$directory/out" | tail -1) $deliveries"

@@ -54,6 +54,15 @@ pub enum PublishError {
     KeyUsed,
 }
 
+/// What became of the node's own messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Canaries {
+    /// How many were sent.
+    pub sent: u64,
+    /// How many of them never came back.
+    pub lost: u64,
+}
+
 /// Why history couldn't be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FetchError {
@@ -158,7 +167,11 @@ impl Broker {
                 let text = "the memory broker has nothing to fetch from".to_owned();
                 Err(FetchError { passes: false, text })
             }
-            Self::Redis(redis) => redis.fetch(reader).await,
+            Self::Redis(redis) => {
+                redis.fetch(reader).await?;
+                reader.fetched();
+                Ok(())
+            }
         }
     }
 
@@ -193,6 +206,23 @@ impl Broker {
             Self::Memory(memory) => memory.tend(),
             // Its thread does.
             Self::Redis(_) => {}
+        }
+    }
+
+    /// Sends a canary through the memory broker, published `now` by the node's clock; Redis' link
+    /// sends its own. To be called about once a second.
+    pub fn release_canary(&self, now: u64) {
+        match self {
+            Self::Memory(memory) => memory.release_canary(now),
+            Self::Redis(_) => {}
+        }
+    }
+
+    /// How many canaries were sent, and how many of them never came back.
+    pub fn canaries(&self) -> Canaries {
+        match self {
+            Self::Memory(memory) => Canaries { sent: memory.canaries(), lost: 0 },
+            Self::Redis(redis) => redis.canaries(),
         }
     }
 

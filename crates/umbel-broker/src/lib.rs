@@ -15,7 +15,7 @@ mod once;
 mod redis;
 mod workers;
 
-pub use broker::{Attachment, Broker, FetchError, Publish, PublishError, Published};
+pub use broker::{Attachment, Broker, Canaries, FetchError, Publish, PublishError, Published};
 pub use clock::wall;
 pub use history::{History, Read, Reader};
 pub use mailbox::{Mailbox, Parcel};

@@ -25,6 +25,9 @@ pub enum Parcel {
         /// Where the topic stands behind the gap, if it has history.
         stand: Option<Stand>,
     },
+    /// A message of the node's own that takes the same way, to see how long that is: published
+    /// then, by the node's clock in microseconds.
+    Canary(u64),
 }
 
 /// Parcels for one worker, bounded in bytes.
@@ -151,7 +154,7 @@ impl State {
 fn weight(parcel: &Parcel) -> usize {
     let payload = match parcel {
         Parcel::Message(delivery) => delivery.message.payload.bytes().len(),
-        Parcel::Gap { .. } => 0,
+        Parcel::Gap { .. } | Parcel::Canary(_) => 0,
     };
     PARCEL_BYTES + payload
 }

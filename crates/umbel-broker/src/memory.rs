@@ -33,6 +33,7 @@ pub struct MemoryBroker {
     history_limit: usize,
     /// The shard that is looked at next by who looks at them in turn.
     next: AtomicUsize,
+    canaries: AtomicU64,
 }
 
 /// A message that couldn't be published, and the worker that has no room for it.
@@ -60,7 +61,21 @@ impl MemoryBroker {
             history: used,
             history_limit: history_bytes,
             next: AtomicUsize::new(0),
+            canaries: AtomicU64::new(0),
         }
+    }
+
+    /// Puts a canary into all mailboxes.
+    pub(crate) fn release_canary(&self, now: u64) {
+        self.canaries.fetch_add(1, Ordering::Relaxed);
+        for mailbox in &self.mailboxes {
+            mailbox.push(crate::Parcel::Canary(now));
+        }
+    }
+
+    /// How many canaries there were.
+    pub(crate) fn canaries(&self) -> u64 {
+        self.canaries.load(Ordering::Relaxed)
     }
 
     /// Puts a message into the mailboxes of the workers that are attached to its topic, if all of
@@ -241,7 +256,7 @@ pub(crate) mod tests {
     pub(crate) fn numbers(parcels: &[Parcel]) -> Vec<u64> {
         let number = |parcel: &Parcel| match parcel {
             Parcel::Message(delivery) => delivery.received,
-            Parcel::Gap { .. } => panic!("nothing was lost"),
+            other => panic!("nothing was lost: {other:?}"),
         };
         parcels.iter().map(number).collect()
     }

@@ -44,6 +44,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 use umbel_protocol::{Stand, Topic};
 
+use crate::broker::Canaries;
 use crate::{
     FetchError, History, Mailbox, Publish, PublishError, Published, Read, Reader, WorkerId,
 };
@@ -176,6 +177,11 @@ impl RedisBroker {
 
     pub(crate) fn history_bytes(&self) -> usize {
         self.links.iter().map(|link| link.interest.archive().bytes()).sum()
+    }
+
+    pub(crate) fn canaries(&self) -> Canaries {
+        let BrokerMetrics { canaries_sent, canaries_lost, .. } = &*self.metrics;
+        Canaries { sent: canaries_sent.get(), lost: canaries_lost.get() }
     }
 
     pub(crate) fn wait(&self, topic: &Topic, reader: &Arc<Notify>) {

@@ -16,10 +16,23 @@ impl Metrics {
         Self(samples.map(read).collect())
     }
 
-    /// The value of a series, written as it is exported. Panics if there is none: a name that is
-    /// misspelt must not pass as 0.
+    /// The value of a series, written as it is exported; a name alone stands for the sum over all
+    /// labels. Panics if there is none: a name that is misspelt must not pass as 0.
     pub fn value(&self, series: &str) -> f64 {
-        *self.0.get(series).unwrap_or_else(|| panic!("there is no series {series}"))
+        if let Some(value) = self.0.get(series) {
+            return *value;
+        }
+        let labelled = self.0.iter().filter(|(name, _)| {
+            name.strip_prefix(series).is_some_and(|rest| rest.starts_with('{'))
+        });
+        let values: Vec<_> = labelled.map(|(_, value)| value).collect();
+        assert!(!values.is_empty(), "there is no series {series}");
+        values.into_iter().sum()
+    }
+
+    /// All series, as they are exported.
+    pub fn series(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
     }
 
     /// How many series there are.

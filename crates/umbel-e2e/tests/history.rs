@@ -202,7 +202,8 @@ async fn an_event_source_that_comes_back_misses_nothing(bed: &Bed) {
     assert_eq!(data(&mut stream, 4).await, ["two", "three", "four", "five"]);
     node.metric_becomes("umbel_resumes_total{outcome=\"recovered\"}", 3.0).await;
     node.metric_becomes("umbel_resumes_total{outcome=\"gap\"}", 0.0).await;
-    node.metric_becomes("umbel_replayed_total", 6.0).await;
+    // What was published when the stream had just opened may have come either way.
+    node.metric_exceeds("umbel_replayed_total", 5.0).await;
 }
 
 async fn a_client_cut_before_its_first_message_loses_nothing(bed: &Bed) {

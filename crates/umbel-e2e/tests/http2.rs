@@ -79,7 +79,7 @@ async fn a_stream_over_http2_is_an_sse_session_like_any_other() {
     node.metric_becomes("umbel_held_bytes{by=\"streams\"}", 0.0).await;
     node.metric_becomes("umbel_log_bytes", 0.0).await;
     let metrics = node.metrics().await;
-    assert!(metrics.value("umbel_delivery_seconds_count{transport=\"sse\"}") > 0.0);
+    assert!(metrics.value("umbel_delivery_seconds_count{transport=\"sse\",rule=\"**\"}") > 0.0);
     assert!(metrics.value("umbel_sent_bytes_total") > 5000.0 * 16.0);
     // A silent stream has heartbeats.
     stream.comments(3).await;

@@ -10,11 +10,11 @@ use crate::cut::{Cut, CutFrames};
 use crate::encoding::{Encoding, EventNames};
 use crate::keys::{SessionKey, SubscriptionKey, TopicKey};
 use crate::lane::TopicState;
-use crate::log::Log;
+use crate::log::{Log, Step};
 use crate::replay::Share;
 use crate::session::{Session, Subscription};
 use crate::tally::Skipped;
-use crate::{OnSlow, Pending, Segment, Tally};
+use crate::{Pending, Segment, Tag, Tally, Terms};
 
 /// Topics, subscriptions and sessions of one worker. `S` is what the caller keeps per session.
 #[derive(Debug)]
@@ -116,12 +116,12 @@ impl<S> Hub<S> {
         &mut self,
         session: SessionKey,
         name: &Topic,
-        on_slow: OnSlow,
+        terms: impl Into<Terms>,
         stand: Option<Stand>,
     ) -> Result<Subscribed, AlreadySubscribed> {
         let topic = match self.names.get(name) {
             Some(&topic) => topic,
-            None => self.add_topic(name, on_slow, stand),
+            None => self.add_topic(name, terms.into(), stand),
         };
         let first = self.topics[topic.index()].is_empty();
         let held = &self.sessions[session.index()].subscriptions;
@@ -167,13 +167,16 @@ impl<S> Hub<S> {
         Pending::new(self, session)
     }
 
-    /// When the oldest message that a session is to be written was received; `None` if no message
-    /// is due.
+    /// When the oldest message that a session is to be written was published, and which tag its
+    /// topic has; `None` if no message is due.
     #[allow(clippy::inline_always, reason = "a call would cost the hot path 15 instructions")]
     #[inline(always)]
-    pub fn pending_since(&self, session: SessionKey) -> Option<u64> {
+    pub fn pending_since(&self, session: SessionKey) -> Option<(u64, Tag)> {
         let first = self.sessions[session.index()].first_due?;
-        Some(self.log_of(first).received(self.subscriptions[first.index()].position))
+        let subscription = &self.subscriptions[first.index()];
+        let topic = &self.topics[subscription.topic.index()];
+        let log = topic.lane(subscription.encoding).log();
+        Some((log.published(subscription.position), topic.terms.tag))
     }
 
     /// Takes note that the first `written` bytes of [`Hub::pending`] were written, and returns how
@@ -182,7 +185,6 @@ impl<S> Hub<S> {
     ///
     /// HOT PATH: once per session and write.
     pub fn advance(&mut self, session: SessionKey, mut written: usize) -> u64 {
-        let delivered_before = self.tally.delivered;
         if self.sessions[session.index()].partial == 0 {
             written -= self.advance_control(session, written);
         }
@@ -190,9 +192,11 @@ impl<S> Hub<S> {
             debug_assert_eq!(written, 0, "what was due was rendered among its own bytes");
             return 0;
         }
+        let mut delivered = 0;
         while let Some(key) = self.sessions[session.index()].first_due {
             let step = self.advance_subscription(session, key, written);
-            written -= step;
+            written -= step.used;
+            delivered += step.delivered;
             if self.subscriptions[key.index()].due {
                 break;
             }
@@ -200,7 +204,7 @@ impl<S> Hub<S> {
             written -= self.advance_control(session, written);
         }
         debug_assert_eq!(written, 0, "more was written than was pending");
-        self.tally.delivered - delivered_before
+        delivered
     }
 
     /// Whether nothing is left to be written to a session.
@@ -352,8 +356,8 @@ impl<S> Hub<S> {
         Some(self.topics[self.names.get(name)?.index()].stand)
     }
 
-    fn add_topic(&mut self, name: &Topic, on_slow: OnSlow, stand: Option<Stand>) -> TopicKey {
-        let key = TopicKey::new(self.topics.insert(TopicState::new(name.clone(), on_slow, stand)));
+    fn add_topic(&mut self, name: &Topic, terms: Terms, stand: Option<Stand>) -> TopicKey {
+        let key = TopicKey::new(self.topics.insert(TopicState::new(name.clone(), terms, stand)));
         self.names.insert(name.clone(), key);
         key
     }
@@ -434,25 +438,26 @@ impl<S> Hub<S> {
         taken
     }
 
-    /// Moves the first due subscription by what was written of it; returns the bytes used.
+    /// Moves the first due subscription by what was written of it.
     fn advance_subscription(
         &mut self,
         session: SessionKey,
         key: SubscriptionKey,
         written: usize,
-    ) -> usize {
+    ) -> Step {
         let state = &mut self.sessions[session.index()];
         let subscription = &mut self.subscriptions[key.index()];
-        let lane = self.topics[subscription.topic.index()].lane(subscription.encoding);
+        let topic = &self.topics[subscription.topic.index()];
+        let lane = topic.lane(subscription.encoding);
         let step = lane.log().step(subscription.position, state.partial, state.id, written);
         subscription.position = step.position;
         state.partial = step.partial;
-        self.tally.delivered += step.delivered;
+        self.tally.by_tag[topic.terms.tag.index()].delivered += step.delivered;
         self.tally.skip(Skipped::Own, step.own);
         if step.position == lane.next {
             self.caught_up(session, key);
         }
-        step.used
+        step
     }
 
     /// Takes the first due subscription of a session, which has nothing to be written any more,
@@ -517,10 +522,11 @@ impl<S> Hub<S> {
             self.sessions[session.index()].control.push_front(rest);
         }
         let subscription = &mut self.subscriptions[key.index()];
-        let lane = self.topics[subscription.topic.index()].lane(subscription.encoding);
+        let topic = &self.topics[subscription.topic.index()];
+        let lane = topic.lane(subscription.encoding);
         let is_message = !lane.log().is_notice(subscription.position);
         subscription.position += 1;
-        self.tally.delivered += u64::from(is_message);
+        self.tally.by_tag[topic.terms.tag.index()].delivered += u64::from(is_message);
         if subscription.position == lane.next {
             self.caught_up(session, key);
         }

@@ -2,16 +2,31 @@
 
 use umbel_protocol::{Dialect, Stand, Topic};
 
-use crate::OnSlow;
 use crate::encoding::Encoding;
 use crate::keys::SubscriptionKey;
 use crate::log::Log;
+use crate::{OnSlow, Tag};
+
+/// What holds for a topic as long as it has subscribers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terms {
+    /// What becomes of slow consumers.
+    pub on_slow: OnSlow,
+    /// Which others its messages are counted with.
+    pub tag: Tag,
+}
+
+impl From<OnSlow> for Terms {
+    fn from(on_slow: OnSlow) -> Self {
+        Self { on_slow, tag: Tag::default() }
+    }
+}
 
 /// A topic that has subscribers.
 #[derive(Debug)]
 pub(crate) struct TopicState {
     pub(crate) name: Topic,
-    pub(crate) on_slow: OnSlow,
+    pub(crate) terms: Terms,
     /// What was appended last; `None` without history, or as long as that isn't known.
     pub(crate) stand: Option<Stand>,
     /// The lanes in use, chained per dialect, by [`Dialect::index`]. A chain is one lane but for
@@ -37,8 +52,8 @@ pub(crate) struct Lane {
 }
 
 impl TopicState {
-    pub(crate) fn new(name: Topic, on_slow: OnSlow, stand: Option<Stand>) -> Self {
-        Self { name, on_slow, stand, lanes: Default::default() }
+    pub(crate) fn new(name: Topic, terms: Terms, stand: Option<Stand>) -> Self {
+        Self { name, terms, stand, lanes: Default::default() }
     }
 
     pub(crate) fn lane(&self, encoding: Encoding) -> &Lane {

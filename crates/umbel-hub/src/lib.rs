@@ -40,7 +40,8 @@ mod tally;
 
 pub use hub::{AlreadySubscribed, Hub, NotSubscribed, Subscribed, Unsubscribed};
 pub use keys::SessionKey;
+pub use lane::Terms;
 pub use pending::Pending;
 pub use replay::{Segment, SharedBy};
 pub use slow::{Left, OnSlow, Verdict};
-pub use tally::{Skipped, Tally};
+pub use tally::{Skipped, Tag, TagTally, Tally};

@@ -30,8 +30,8 @@ pub(crate) struct Log {
 struct Entry {
     /// Where the frame ends, in bytes since the log began.
     end: u64,
-    /// When the node got the message, in the caller's microseconds.
-    received: u64,
+    /// When the message was published, in the caller's microseconds.
+    published: u64,
     origin: Option<SessionId>,
 }
 
@@ -105,7 +105,7 @@ impl Log {
     /// Appends the frame that `encode` writes.
     pub(crate) fn append(
         &mut self,
-        received: u64,
+        published: u64,
         origin: Option<SessionId>,
         encode: impl FnOnce(&mut Vec<u8>),
     ) {
@@ -113,15 +113,15 @@ impl Log {
         self.has_origins |= origin.is_some();
         self.entries.push_back(Entry {
             end: self.trimmed + self.bytes.len() as u64,
-            received,
+            published,
             origin,
         });
     }
 
     /// Appends a notice.
-    pub(crate) fn append_notice(&mut self, received: u64, encode: impl FnOnce(&mut Vec<u8>)) {
+    pub(crate) fn append_notice(&mut self, published: u64, encode: impl FnOnce(&mut Vec<u8>)) {
         self.notices.push_back(self.end());
-        self.append(received, None, encode);
+        self.append(published, None, encode);
     }
 
     /// The newest frame, if it is a notice.
@@ -164,9 +164,9 @@ impl Log {
         self.start_of(position + 1) - self.start_of(position)
     }
 
-    /// When the message at `position` was received.
-    pub(crate) fn received(&self, position: u64) -> u64 {
-        self.entries[self.index_of(position)].received
+    /// When the message at `position` was published.
+    pub(crate) fn published(&self, position: u64) -> u64 {
+        self.entries[self.index_of(position)].published
     }
 
     /// What the allocations take, in bytes.

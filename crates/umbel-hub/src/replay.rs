@@ -235,7 +235,7 @@ impl<S> Hub<S> {
                 composite.write_id(out);
             }
             out.extend_from_slice(log.frame(at));
-            tally.delivered += u64::from(!log.is_notice(at));
+            tally.by_tag[topic.terms.tag.index()].delivered += u64::from(!log.is_notice(at));
         }
         if subscription.position == lane.next {
             self.caught_up(session, key);

@@ -13,9 +13,9 @@
 
 use umbel_protocol::{GapReason, Position, Topic};
 
-use crate::Hub;
 use crate::keys::{SessionKey, SubscriptionKey};
 use crate::tally::Skipped;
+use crate::{Hub, Terms};
 
 /// What becomes of a subscription that is further behind than its budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -66,8 +66,8 @@ pub enum Verdict {
 pub struct Left {
     /// Which topic.
     pub topic: Topic,
-    /// The policy that it was held under.
-    pub on_slow: OnSlow,
+    /// What it was held under.
+    pub terms: Terms,
     /// What the session has got.
     pub after: Position,
     /// Whether it was the topic's last subscription in the hub.
@@ -144,7 +144,7 @@ impl<S> Hub<S> {
         let log = topic.lane(subscription.encoding).log();
         let from = subscription.position + u64::from(partial > 0);
         // Under `latest` the newest frame always stays: there is nothing to gain.
-        if topic.on_slow == OnSlow::Latest
+        if topic.terms.on_slow == OnSlow::Latest
             && log.newest_message().is_none_or(|newest| from >= newest)
         {
             return 0;
@@ -153,7 +153,7 @@ impl<S> Hub<S> {
     }
 
     fn policy_of(&self, key: SubscriptionKey) -> OnSlow {
-        self.topics[self.subscriptions[key.index()].topic.index()].on_slow
+        self.topics[self.subscriptions[key.index()].topic.index()].terms.on_slow
     }
 
     /// Ends a subscription of a topic with history, which has what it lacks.
@@ -162,12 +162,12 @@ impl<S> Hub<S> {
         let (topic, position) = (subscription.topic, subscription.position);
         let after = self.log_of(key).stood_before(position)?;
         let state = &self.topics[topic.index()];
-        let (name, on_slow) = (state.name.clone(), state.on_slow);
+        let (name, terms) = (state.name.clone(), state.terms);
         let end = state.lane(subscription.encoding).next;
         self.move_position(session, key, end, Skipped::CatchUp);
         self.sessions[session.index()].subscriptions.retain(|(_, held)| *held != key);
         let last = self.end_subscription(session, topic, key).is_some();
-        Some(Left { topic: name, on_slow, after, last })
+        Some(Left { topic: name, terms, after, last })
     }
 
     fn drop_oldest(&mut self, session: SessionKey, key: SubscriptionKey, keep: usize) {

@@ -5,10 +5,8 @@
 /// `expected = delivered + skipped (all reasons) + what is still to be written`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Frames × subscriptions at the time of their fan-out.
-    pub expected: u64,
-    /// Frames written whole.
-    pub delivered: u64,
+    /// What topics of each tag have, by [`Tag::index`].
+    pub by_tag: [TagTally; Tag::COUNT],
     /// Frames that a subscription was not given, by [`Skipped::index`].
     pub skipped: [u64; Skipped::COUNT],
     /// Frames of history written whole, which nobody expected.
@@ -19,6 +17,37 @@ pub struct Tally {
     pub log_bytes: usize,
     /// The most bytes that a session was found behind by since [`crate::Hub::take_furthest`].
     pub furthest: usize,
+}
+
+/// What the topics of one [`Tag`] have, all together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TagTally {
+    /// Messages that were fanned out.
+    pub fanned_out: u64,
+    /// Frames × subscriptions at the time of their fan-out.
+    pub expected: u64,
+    /// Frames written whole.
+    pub delivered: u64,
+}
+
+/// By what the caller has the messages of topics counted apart: one of a small closed set.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tag(u8);
+
+impl Tag {
+    /// How many there are.
+    pub const COUNT: usize = 21;
+
+    /// The tag of this number; whatever is beyond the last is the last.
+    #[allow(clippy::cast_possible_truncation, reason = "it is below COUNT")]
+    pub fn new(number: usize) -> Self {
+        Self(number.min(Self::COUNT - 1) as u8)
+    }
+
+    /// A place in [`Tally::by_tag`].
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
 }
 
 /// Why a subscription wasn't given a frame.
@@ -67,8 +96,18 @@ impl Tally {
         self.skipped[reason.index()] += frames;
     }
 
+    /// Frames × subscriptions at the time of their fan-out, over all tags.
+    pub fn expected(&self) -> u64 {
+        self.by_tag.iter().map(|tag| tag.expected).sum()
+    }
+
+    /// Frames written whole, over all tags.
+    pub fn delivered(&self) -> u64 {
+        self.by_tag.iter().map(|tag| tag.delivered).sum()
+    }
+
     /// Frames that are fanned out and neither written nor skipped yet.
     pub fn in_flight(&self) -> u64 {
-        self.expected - self.delivered - self.skipped.iter().sum::<u64>()
+        self.expected() - self.delivered() - self.skipped.iter().sum::<u64>()
     }
 }

@@ -265,9 +265,9 @@ impl Bed {
         let written = bytes.min(pending.len());
         client.got.extend_from_slice(&pending[..written]);
         client.drained = written == pending.len();
-        let before = self.hub.tally().delivered;
+        let before = self.hub.tally().delivered();
         let delivered = self.hub.advance(client.key, written);
-        assert_eq!(self.hub.tally().delivered - before, delivered);
+        assert_eq!(self.hub.tally().delivered() - before, delivered);
         let key = client.key;
         assert_eq!(self.hub.is_drained(key), written == pending.len());
         self.enforce(key);

@@ -79,14 +79,13 @@ impl<L: LabelSet> Counters<L> {
 
 /// The upper bounds of all histograms, in seconds: from what a small fan-out takes to what a
 /// person waits for. Few, since every one is a series per label.
-pub const BUCKETS: [f64; 14] = [
-    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
-];
+pub const BUCKETS: [f64; 13] =
+    [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
 /// The same bounds in the unit of observations.
 const BUCKETS_MICROS: [u64; BUCKETS.len()] = [
-    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
-    1_000_000, 5_000_000,
+    250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
+    5_000_000,
 ];
 
 /// Durations by [`BUCKETS`]. Written by one thread.
@@ -146,11 +145,11 @@ mod tests {
             assert!((seconds * 1e6 - f64::from(u32::try_from(micros).unwrap())).abs() < 1e-6);
         }
         let histogram = Histogram::default();
-        histogram.observe(100, 2);
-        histogram.observe(101, 1);
+        histogram.observe(250, 2);
+        histogram.observe(251, 1);
         histogram.observe(6_000_000, 1);
         let counts = histogram.counts();
-        assert_eq!((counts[0], counts[1], counts[14]), (2, 1, 1));
-        assert_eq!(histogram.sum_micros(), 6_000_301);
+        assert_eq!((counts[0], counts[1], counts[13]), (2, 1, 1));
+        assert_eq!(histogram.sum_micros(), 6_000_751);
     }
 }

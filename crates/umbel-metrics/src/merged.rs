@@ -6,153 +6,36 @@ use std::sync::Arc;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{
     Bucket, Counter as CounterValue, Gauge as GaugeValue, Histogram as HistogramValue, LabelPair,
-    Metric, MetricFamily, MetricType,
+    Metric, MetricFamily,
 };
 
-use crate::{BUCKETS, Counter, Counters, Gauge, Histogram, Histograms, LabelSet};
+use crate::family::{Cells, Combine, Over};
+use crate::{BUCKETS, Counter, Family, Gauge, Histogram};
 
-/// One metric family: its name, its help text, and where a worker `W` keeps it.
-pub struct Family<W> {
-    /// The exported name.
-    pub name: &'static str,
-    /// What it means and in which unit.
-    pub help: &'static str,
-    source: Source<W>,
-}
+/// How many workers have series of their own. Those beyond share one, so that the number of series
+/// doesn't grow with the machine.
+const OWN_SERIES: usize = 32;
 
-type Read<W, T> = Box<dyn Fn(&W) -> &T + Send + Sync>;
-type ReadLabelled<W, T> = Box<dyn Fn(&W, usize) -> &T + Send + Sync>;
-
-/// Ties the lifetime of what a closure returns to the worker that it reads.
-fn read_labelled<W, T>(
-    read: impl for<'w> Fn(&'w W, usize) -> &'w T + Send + Sync + 'static,
-) -> ReadLabelled<W, T> {
-    Box::new(read)
-}
-
-enum Source<W> {
-    Counter(Read<W, Counter>),
-    Counters(Labels, ReadLabelled<W, Counter>),
-    /// Added up over the workers.
-    Sum(Read<W, Gauge>),
-    Sums(Labels, ReadLabelled<W, Gauge>),
-    /// One series per worker: for what must not hide in a sum.
-    PerWorker(Read<W, Gauge>),
-    Histogram(Read<W, Histogram>),
-    Histograms(Labels, ReadLabelled<W, Histogram>),
-}
-
-/// The name of a label and its values.
-struct Labels {
-    name: &'static str,
-    values: Vec<&'static str>,
-}
-
-impl Labels {
-    fn of<L: LabelSet>(name: &'static str) -> Self {
-        Self { name, values: L::ALL.iter().map(|label| label.as_label()).collect() }
-    }
-}
+/// The label by which workers are told apart.
+const WORKER: &str = "worker";
 
 impl<W: 'static> Family<W> {
-    fn new(name: &'static str, help: &'static str, source: Source<W>) -> Self {
-        Self { name, help, source }
-    }
-
-    /// A counter, added up over the workers.
-    pub fn counter(name: &'static str, help: &'static str, read: fn(&W) -> &Counter) -> Self {
-        Self::new(name, help, Source::Counter(Box::new(read)))
-    }
-
-    /// A counter per label, added up over the workers.
-    pub fn counters<L: LabelSet>(
-        name: &'static str,
-        help: &'static str,
-        label: &'static str,
-        read: fn(&W) -> &Counters<L>,
-    ) -> Self {
-        let read = read_labelled(move |worker, at| read(worker).of(L::ALL[at]));
-        Self::new(name, help, Source::Counters(Labels::of::<L>(label), read))
-    }
-
-    /// A gauge, added up over the workers.
-    pub fn gauge(name: &'static str, help: &'static str, read: fn(&W) -> &Gauge) -> Self {
-        Self::new(name, help, Source::Sum(Box::new(read)))
-    }
-
-    /// A gauge per label, added up over the workers.
-    pub fn gauges<L: LabelSet>(
-        name: &'static str,
-        help: &'static str,
-        label: &'static str,
-        read: fn(&W, L) -> &Gauge,
-    ) -> Self {
-        let read = read_labelled(move |worker, at| read(worker, L::ALL[at]));
-        Self::new(name, help, Source::Sums(Labels::of::<L>(label), read))
-    }
-
-    /// A gauge with one series per worker, labelled `worker`.
-    pub fn gauge_per_worker(
-        name: &'static str,
-        help: &'static str,
-        read: fn(&W) -> &Gauge,
-    ) -> Self {
-        Self::new(name, help, Source::PerWorker(Box::new(read)))
-    }
-
-    /// A histogram in seconds, added up over the workers.
-    pub fn histogram(name: &'static str, help: &'static str, read: fn(&W) -> &Histogram) -> Self {
-        Self::new(name, help, Source::Histogram(Box::new(read)))
-    }
-
-    /// A histogram in seconds per label, added up over the workers.
-    pub fn histograms<L: LabelSet>(
-        name: &'static str,
-        help: &'static str,
-        label: &'static str,
-        read: fn(&W) -> &Histograms<L>,
-    ) -> Self {
-        let read = read_labelled(move |worker, at| read(worker).of(L::ALL[at]));
-        Self::new(name, help, Source::Histograms(Labels::of::<L>(label), read))
-    }
-
-    fn label(&self) -> Option<&'static str> {
-        match &self.source {
-            Source::Counters(labels, _)
-            | Source::Sums(labels, _)
-            | Source::Histograms(labels, _) => Some(labels.name),
-            Source::PerWorker(_) => Some("worker"),
-            Source::Counter(_) | Source::Sum(_) | Source::Histogram(_) => None,
-        }
-    }
-
-    fn metric_type(&self) -> MetricType {
-        match &self.source {
-            Source::Counter(_) | Source::Counters(..) => MetricType::COUNTER,
-            Source::Sum(_) | Source::Sums(..) | Source::PerWorker(_) => MetricType::GAUGE,
-            Source::Histogram(_) | Source::Histograms(..) => MetricType::HISTOGRAM,
-        }
-    }
-
     fn collect(&self, workers: &[Arc<W>]) -> MetricFamily {
-        let metrics = match &self.source {
-            Source::Counter(read) => vec![counter_metric(workers.iter().map(|w| read(w)))],
-            Source::Sum(read) => vec![gauge_metric(workers.iter().map(|w| read(w)))],
-            Source::Histogram(read) => vec![histogram_metric(workers.iter().map(|w| read(w)))],
-            Source::Counters(labels, read) => {
-                labels.each(|at| counter_metric(workers.iter().map(|w| read(w, at))))
-            }
-            Source::Sums(labels, read) => {
-                labels.each(|at| gauge_metric(workers.iter().map(|w| read(w, at))))
-            }
-            Source::Histograms(labels, read) => {
-                labels.each(|at| histogram_metric(workers.iter().map(|w| read(w, at))))
-            }
-            Source::PerWorker(read) => {
-                let metric = |(index, worker): (usize, &Arc<W>)| {
-                    labelled(gauge_metric([read(worker)].into_iter()), "worker", &index.to_string())
-                };
-                workers.iter().enumerate().map(metric).collect()
+        let metrics = match self.over {
+            Over::Node => self
+                .combinations()
+                .enumerate()
+                .map(|(at, labels)| labelled(self.merged(workers, at, Combine::Sum), labels))
+                .collect(),
+            Over::Workers(combine) => {
+                let (own, rest) = workers.split_at(workers.len().min(OWN_SERIES));
+                let each = own.iter().enumerate().map(|(index, worker)| {
+                    let metric = self.merged(std::slice::from_ref(worker), 0, combine);
+                    labelled(metric, vec![pair(WORKER, &index.to_string())])
+                });
+                let others = (!rest.is_empty())
+                    .then(|| labelled(self.merged(rest, 0, combine), vec![pair(WORKER, "other")]));
+                each.chain(others).collect()
             }
         };
         let mut family = MetricFamily::default();
@@ -162,35 +45,67 @@ impl<W: 'static> Family<W> {
         family.set_metric(metrics);
         family
     }
-}
 
-impl Labels {
-    fn each(&self, metric: impl Fn(usize) -> Metric) -> Vec<Metric> {
-        let values = self.values.iter().enumerate();
-        values.map(|(at, value)| labelled(metric(at), self.name, value)).collect()
+    /// The cells of several workers, at one combination of labels, as one metric.
+    fn merged(&self, workers: &[Arc<W>], at: usize, combine: Combine) -> Metric {
+        match &self.cells {
+            Cells::Counter(read) => counter_metric(workers.iter().map(|w| read(w, at)), 1.0),
+            Cells::Seconds(read) => counter_metric(workers.iter().map(|w| read(w, at)), 1e6),
+            Cells::Gauge(read) => gauge_metric(workers.iter().map(|w| read(w, at)), combine),
+            Cells::Histogram(read) => histogram_metric(workers.iter().map(|w| read(w, at))),
+        }
+    }
+
+    /// All combinations of the values of its labels, the last label's changing fastest.
+    fn combinations(&self) -> impl Iterator<Item = Vec<LabelPair>> {
+        let count: usize = self.labels.iter().map(|label| label.values.len()).product();
+        (0..count).map(|at| {
+            let mut rest = at;
+            let mut pairs: Vec<_> = self
+                .labels
+                .iter()
+                .rev()
+                .map(|label| {
+                    let value = &label.values[rest % label.values.len()];
+                    rest /= label.values.len();
+                    pair(label.name, value)
+                })
+                .collect();
+            pairs.reverse();
+            pairs
+        })
     }
 }
 
-fn labelled(mut metric: Metric, name: &str, value: &str) -> Metric {
+fn pair(name: &str, value: &str) -> LabelPair {
     let mut pair = LabelPair::default();
     pair.set_name(name.to_owned());
     pair.set_value(value.to_owned());
-    metric.set_label(vec![pair]);
+    pair
+}
+
+fn labelled(mut metric: Metric, labels: Vec<LabelPair>) -> Metric {
+    metric.set_label(labels);
     metric
 }
 
 #[allow(clippy::cast_precision_loss, reason = "the format's numbers are floats")]
-fn counter_metric<'c>(cells: impl Iterator<Item = &'c Counter>) -> Metric {
+fn counter_metric<'c>(cells: impl Iterator<Item = &'c Counter>, per_unit: f64) -> Metric {
     let mut value = CounterValue::default();
-    value.set_value(cells.map(Counter::get).sum::<u64>() as f64);
+    value.set_value(cells.map(Counter::get).sum::<u64>() as f64 / per_unit);
     let mut metric = Metric::default();
     metric.set_counter(value);
     metric
 }
 
-fn gauge_metric<'c>(cells: impl Iterator<Item = &'c Gauge>) -> Metric {
+fn gauge_metric<'c>(cells: impl Iterator<Item = &'c Gauge>, combine: Combine) -> Metric {
+    let values = cells.map(Gauge::get);
     let mut value = GaugeValue::default();
-    value.set_value(cells.map(Gauge::get).sum());
+    value.set_value(match combine {
+        Combine::Sum => values.sum(),
+        Combine::Max => values.fold(f64::NEG_INFINITY, f64::max),
+        Combine::Min => values.fold(f64::INFINITY, f64::min),
+    });
     let mut metric = Metric::default();
     metric.set_gauge(value);
     metric
@@ -234,8 +149,8 @@ impl<W: 'static> Merged<W> {
     /// Reads `families` from `workers` at each scrape.
     pub fn new(families: Vec<Family<W>>, workers: Vec<Arc<W>>) -> Self {
         let describe = |family: &Family<W>| {
-            let labels = family.label().into_iter().map(str::to_owned).collect();
-            Desc::new(family.name.to_owned(), family.help.to_owned(), labels, HashMap::new())
+            let names = family.label_names().into_iter().map(str::to_owned).collect();
+            Desc::new(family.name.to_owned(), family.help.to_owned(), names, HashMap::new())
                 .expect("names and help texts are constants, and tested")
         };
         Self { descriptions: families.iter().map(describe).collect(), families, workers }
@@ -255,7 +170,7 @@ impl<W: Send + Sync + 'static> Collector for Merged<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Transport;
+    use crate::{Counters, LabelSet, Transport};
     use prometheus::{Registry, TextEncoder};
 
     #[derive(Default)]
@@ -263,20 +178,48 @@ mod tests {
         accepted: Counter,
         opened: Counters<Transport>,
         open: [Gauge; 2],
+        by_rule: [Counter; 3],
         lag: Gauge,
+        turns: Counter,
         latency: Histogram,
+        latency_by_rule: [[Histogram; 3]; 2],
     }
 
     fn families() -> Vec<Family<Worker>> {
+        let rules = ["a", "b.*", "other"].map(str::to_owned);
         vec![
             Family::counter("t_accepted_total", "Accepted.", |w| &w.accepted),
             Family::counters("t_opened_total", "Opened.", "transport", |w| &w.opened),
             Family::gauges("t_open", "Open.", "transport", |w, transport: Transport| {
                 &w.open[transport.index()]
             }),
-            Family::gauge_per_worker("t_lag", "Lag.", |w| &w.lag),
+            Family::counters_by("t_rule_total", "By rule.", ("rule", &rules), |w, at| {
+                &w.by_rule[at]
+            }),
+            Family::gauge_per_worker("t_lag", "Lag.", Combine::Max, |w| &w.lag),
+            Family::seconds_per_worker("t_busy_seconds_total", "Busy.", |w| &w.turns),
+            Family::counter_per_worker("t_turns_total", "Turns.", |w| &w.turns),
             Family::histogram("t_latency_seconds", "Latency.", |w| &w.latency),
+            Family::histograms_by(
+                "t_rule_seconds",
+                "Latency.",
+                "transport",
+                ("rule", &rules),
+                |w, transport: Transport, at| &w.latency_by_rule[transport.index()][at],
+            ),
         ]
+    }
+
+    fn scrape(workers: &[Arc<Worker>]) -> String {
+        let registry = Registry::new();
+        registry.register(Box::new(Merged::new(families(), workers.to_vec()))).unwrap();
+        TextEncoder::new().encode_to_string(&registry.gather()).unwrap()
+    }
+
+    fn assert_lines(text: &str, lines: &[&str]) {
+        for line in lines {
+            assert!(text.lines().any(|l| l == *line), "{line} is missing in\n{text}");
+        }
     }
 
     #[test]
@@ -286,27 +229,53 @@ mod tests {
         workers[1].accepted.add(3);
         workers[1].opened.of(Transport::Sse).add(7);
         workers[0].open[0].set_count(4);
+        workers[1].by_rule[1].add(9);
         workers[1].lag.set(0.5);
+        workers[1].turns.add(6);
         workers[0].latency.observe(200, 1);
         workers[1].latency.observe(9_000_000, 1);
-        let registry = Registry::new();
-        registry.register(Box::new(Merged::new(families(), workers.to_vec()))).unwrap();
-        let text = TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
-        for line in [
-            "t_accepted_total 5",
-            "t_opened_total{transport=\"sse\"} 7",
-            "t_opened_total{transport=\"websocket\"} 0",
-            "t_open{transport=\"websocket\"} 4",
-            "t_lag{worker=\"0\"} 0",
-            "t_lag{worker=\"1\"} 0.5",
-            "t_latency_seconds_bucket{le=\"0.0001\"} 0",
-            "t_latency_seconds_bucket{le=\"0.00025\"} 1",
-            "t_latency_seconds_bucket{le=\"5\"} 1",
-            "t_latency_seconds_bucket{le=\"+Inf\"} 2",
-            "t_latency_seconds_sum 9.0002",
-            "t_latency_seconds_count 2",
-        ] {
-            assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
+        workers[1].latency_by_rule[1][2].observe(3, 5);
+        assert_lines(
+            &scrape(&workers),
+            &[
+                "t_accepted_total 5",
+                "t_opened_total{transport=\"sse\"} 7",
+                "t_opened_total{transport=\"websocket\"} 0",
+                "t_open{transport=\"websocket\"} 4",
+                "t_rule_total{rule=\"b.*\"} 9",
+                "t_rule_total{rule=\"a\"} 0",
+                "t_lag{worker=\"0\"} 0",
+                "t_lag{worker=\"1\"} 0.5",
+                "t_turns_total{worker=\"1\"} 6",
+                "t_busy_seconds_total{worker=\"1\"} 0.000006",
+                "t_latency_seconds_bucket{le=\"0.00025\"} 1",
+                "t_latency_seconds_bucket{le=\"5\"} 1",
+                "t_latency_seconds_bucket{le=\"+Inf\"} 2",
+                "t_latency_seconds_sum 9.0002",
+                "t_latency_seconds_count 2",
+                "t_rule_seconds_count{transport=\"sse\",rule=\"other\"} 5",
+                "t_rule_seconds_count{transport=\"sse\",rule=\"b.*\"} 0",
+                "t_rule_seconds_count{transport=\"websocket\",rule=\"other\"} 0",
+            ],
+        );
+    }
+
+    #[test]
+    fn workers_beyond_the_last_with_series_of_their_own_share_one() {
+        let workers: Vec<_> = (0..OWN_SERIES + 3).map(|_| Arc::<Worker>::default()).collect();
+        for (index, worker) in workers.iter().enumerate() {
+            worker.lag.set_count(index);
+            worker.turns.add(1);
         }
+        let text = scrape(&workers);
+        assert_lines(
+            &text,
+            &[
+                "t_lag{worker=\"31\"} 31",
+                "t_lag{worker=\"other\"} 34",
+                "t_turns_total{worker=\"other\"} 3",
+            ],
+        );
+        assert!(!text.contains("worker=\"32\""));
     }
 }

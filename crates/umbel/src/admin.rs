@@ -1,6 +1,8 @@
 //! The admin listener: metrics, health and leaving, on a thread that no session waits for.
 
+mod node_metrics;
 mod permit;
+mod registry;
 
 use std::convert::Infallible;
 use std::io;
@@ -15,19 +17,22 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use prometheus::process_collector::ProcessCollector;
-use prometheus::{IntGauge, Opts, Registry, TextEncoder};
+use prometheus::{Registry, TextEncoder};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::{JoinSet, LocalSet};
 use umbel_broker::Broker;
-use umbel_metrics::{Gauge, LabelSet, Merged, Transport};
+use umbel_metrics::{Gauge, LabelSet, Transport};
 
 use crate::clock::Clock;
 use crate::config::{AdminToken, Settings};
-use crate::drain::{Asked, Stage, Stages};
+use crate::drain::{Asked, Stage};
 use crate::http::{Answer, Problem};
-use crate::worker::{WorkerMetrics, families};
+use crate::worker::WorkerMetrics;
+use node_metrics::NodeMetrics;
+pub(crate) use node_metrics::NodeState;
+pub(crate) use registry::reference;
+use registry::registry;
 
 /// A worker whose event loop hasn't ticked for so long is stuck.
 const STUCK: Duration = Duration::from_secs(10);
@@ -41,60 +46,40 @@ const CONNECTION_DEADLINE: Duration = Duration::from_mins(5);
 /// Answers operators' questions about the node.
 pub(crate) struct Admin {
     registry: Registry,
-    allocator: Allocator,
     workers: Vec<Arc<WorkerMetrics>>,
-    broker: Arc<Broker>,
+    node: NodeState,
+    node_metrics: Arc<NodeMetrics>,
     /// Whether the node is ready also while its broker can't be used.
     ready_without: bool,
-    stages: Stages,
     /// Asks the node to leave.
     ask: mpsc::Sender<Asked>,
     token: Option<AdminToken>,
-    leaving: IntGauge,
     clock: Clock,
-}
-
-/// What jemalloc says of itself.
-struct Allocator {
-    allocated: IntGauge,
-    resident: IntGauge,
 }
 
 impl Admin {
     pub(crate) fn new(
         settings: &Settings,
         workers: Vec<Arc<WorkerMetrics>>,
-        broker: Arc<Broker>,
-        stages: Stages,
+        node: NodeState,
         ask: mpsc::Sender<Asked>,
         clock: Clock,
     ) -> Self {
-        let registry = Registry::new();
-        let register = |collector| {
-            registry.register(collector).expect("names are constants and differ");
+        let node_metrics = Arc::<NodeMetrics>::default();
+        let broker = match &*node.broker {
+            Broker::Redis(redis) => Some(redis.metrics()),
+            Broker::Memory(_) => None,
         };
-        register(Box::new(Merged::new(families(), workers.clone())));
-        if let Broker::Redis(redis) = &*broker {
-            let metrics = vec![redis.metrics()];
-            register(Box::new(Merged::new(umbel_broker::families(), metrics)));
-        }
-        register(Box::new(ProcessCollector::for_self()));
-        register(Box::new(build_info()));
-        let allocator = Allocator::new();
-        register(Box::new(allocator.allocated.clone()));
-        register(Box::new(allocator.resident.clone()));
-        let leaving = gauge("umbel_leaving", "1 from when the node was asked to leave.");
-        register(Box::new(leaving.clone()));
+        let rules = settings.topics.labels();
+        let registry = registry(rules, workers.clone(), node_metrics.clone(), broker);
         Self {
             registry,
-            allocator,
             workers,
-            broker,
+            node,
+            node_metrics,
             ready_without: settings.broker.ready_without,
-            stages,
             ask,
             token: settings.admin_token.clone(),
-            leaving,
             clock,
         }
     }
@@ -182,14 +167,13 @@ impl Admin {
             .iter()
             .flat_map(|worker| worker.sessions_open.iter().map(Gauge::get))
             .sum();
-        let stage = self.stages.borrow().as_str();
+        let stage = self.node.stages.borrow().as_str();
         let text = format!("{}\n", serde_json::json!({ "stage": stage, "sessions": sessions }));
         text_answer(status, "application/json", text)
     }
 
     fn metrics(&self) -> Answer {
-        self.leaving.set((*self.stages.borrow() > Stage::Serving).into());
-        self.allocator.update();
+        self.node_metrics.update(&self.node);
         match TextEncoder::new().encode_to_string(&self.registry.gather()) {
             Ok(text) => text_answer(StatusCode::OK, prometheus::TEXT_FORMAT, text),
             Err(error) => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into(),
@@ -198,11 +182,11 @@ impl Admin {
 
     /// The node is ready while it is live, its broker can be used, and it isn't about to leave.
     fn ready(&self) -> Answer {
-        if *self.stages.borrow() > Stage::Serving {
+        if *self.node.stages.borrow() > Stage::Serving {
             let text = "the node leaves\n".to_owned();
             return text_answer(StatusCode::SERVICE_UNAVAILABLE, "text/plain", text);
         }
-        match self.broker.trouble().filter(|_| !self.ready_without) {
+        match self.node.broker.trouble().filter(|_| !self.ready_without) {
             None => self.live(),
             Some(trouble) => {
                 let text = format!("{trouble}\n");
@@ -247,43 +231,6 @@ impl Admin {
     }
 }
 
-impl Allocator {
-    fn new() -> Self {
-        Self {
-            allocated: gauge(
-                "umbel_allocator_allocated_bytes",
-                "Memory that the program has asked for and not given back.",
-            ),
-            resident: gauge(
-                "umbel_allocator_resident_bytes",
-                "Memory that the allocator holds for it in RAM.",
-            ),
-        }
-    }
-
-    /// Statistics are of the last epoch, so a new one is begun. Without jemalloc they stay 0.
-    fn update(&self) {
-        use tikv_jemalloc_ctl::{epoch, stats};
-        let as_gauge = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
-        if epoch::advance().is_ok() {
-            self.allocated.set(stats::allocated::read().map_or(0, as_gauge));
-            self.resident.set(stats::resident::read().map_or(0, as_gauge));
-        }
-    }
-}
-
-fn gauge(name: &str, help: &str) -> IntGauge {
-    IntGauge::new(name, help).expect("names are constants")
-}
-
-fn build_info() -> prometheus::Gauge {
-    let options = Opts::new("umbel_build_info", "1, labelled with the version.")
-        .const_label("version", env!("CARGO_PKG_VERSION"));
-    let gauge = prometheus::Gauge::with_opts(options).expect("name and label are constants");
-    gauge.set(1.0);
-    gauge
-}
-
 fn text_answer(status: StatusCode, content_type: &'static str, text: String) -> Answer {
     let mut answer = Response::new(text.into_bytes().into());
     *answer.status_mut() = status;
@@ -294,17 +241,26 @@ fn text_answer(status: StatusCode, content_type: &'static str, text: String) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admission::Admission;
+    use crate::budget::Budget;
     use crate::drain::Leaving;
 
     #[test]
     fn a_worker_that_does_not_tick_makes_the_node_unhealthy() {
         let workers: Vec<_> = (0..2).map(|_| Arc::<WorkerMetrics>::default()).collect();
         let long_ago = Clock::started_before(STUCK * 2);
-        let broker = Arc::new(Broker::Memory(umbel_broker::MemoryBroker::new([], 0)));
-        let stages = Leaving::new(Settings::default().drain).stages();
+        let settings = Settings::default();
+        let leaving = Leaving::new(settings.drain);
+        let node = NodeState {
+            broker: Arc::new(Broker::Memory(umbel_broker::MemoryBroker::new([], 0))),
+            admission: Arc::new(Admission::new(&settings.limits, 1000)),
+            budget: Arc::new(Budget::new(1 << 30, 0, 0, 2)),
+            stages: leaving.stages(),
+            asked: leaving.asked(),
+            planned: settings.drain.planned(),
+        };
         let (ask, _) = mpsc::channel(1);
-        let admin =
-            Admin::new(&Settings::default(), workers.clone(), broker, stages, ask, long_ago);
+        let admin = Admin::new(&settings, workers.clone(), node, ask, long_ago);
         workers[0].last_tick_micros.set(long_ago.micros());
         assert_eq!(admin.live().status(), StatusCode::SERVICE_UNAVAILABLE, "worker 1 never ticked");
         assert_eq!(admin.stuck_worker().map(|(worker, _)| worker), Some(1));

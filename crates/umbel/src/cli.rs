@@ -41,12 +41,19 @@ enum Command {
     #[command(after_help = help::CHECK_CONFIG)]
     CheckConfig(Serve),
     /// Print every setting with its default, as a file for --config
-    Reference,
+    Reference(Reference),
     /// Print the functions that topics with history need in Redis
     #[command(after_help = help::REDIS_LIBRARY)]
     RedisLibrary,
     /// Print a script that completes command lines
     Completions(completions::Completions),
+}
+
+#[derive(Debug, Args)]
+struct Reference {
+    /// Print every metric and what it means instead, as a page
+    #[arg(long)]
+    metrics: bool,
 }
 
 /// The settings that one types by hand; `umbel reference` prints all.
@@ -78,7 +85,10 @@ pub fn main() -> ExitCode {
         Some(Command::Publish(flags)) => publish::run(flags),
         Some(Command::Subscribe(flags)) => subscribe::run(flags),
         Some(Command::CheckConfig(flags)) => check_config(flags),
-        Some(Command::Reference) => exit_code(print(&config::reference())),
+        Some(Command::Reference(Reference { metrics: true })) => {
+            exit_code(print(&crate::admin::reference()))
+        }
+        Some(Command::Reference(_)) => exit_code(print(&config::reference())),
         Some(Command::RedisLibrary) => exit_code(print(umbel_broker::LIBRARY)),
         Some(Command::Completions(flags)) => completions::run(&flags),
     }

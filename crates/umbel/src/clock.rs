@@ -3,6 +3,8 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
+use umbel_protocol::Timestamp;
+
 /// Measures spans within the process.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clock {
@@ -33,6 +35,25 @@ impl Clock {
     pub(crate) fn micros(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_micros())
             .expect("a process doesn't run for 584 000 years")
+    }
+}
+
+/// Where the wall clock stands, as long as nobody sets it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WallClock {
+    /// The wall clock's microseconds when the node's clock began.
+    began: u64,
+}
+
+impl WallClock {
+    /// Compares the clocks.
+    pub(crate) fn of(clock: Clock) -> Self {
+        Self { began: umbel_broker::wall().0.saturating_sub(clock.micros()) }
+    }
+
+    /// A time by the node's clock, in microseconds; 0 for what was before it began.
+    pub(crate) fn when(self, time: Timestamp) -> u64 {
+        time.0.saturating_sub(self.began)
     }
 }
 

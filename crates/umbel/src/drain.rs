@@ -10,6 +10,7 @@
 //! Asked to hurry, as by a second SIGTERM, the rest of the pause is skipped and all sessions are moved at once.
 
 use std::pin::pin;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -61,6 +62,8 @@ impl Stage {
 pub(crate) struct Leaving {
     stage: watch::Sender<Stage>,
     settings: DrainSettings,
+    /// When the node was asked.
+    asked: Arc<OnceLock<std::time::Instant>>,
 }
 
 /// What watches the stages.
@@ -71,7 +74,7 @@ pub(crate) const STOP_DEADLINE: Duration = Duration::from_millis(2500);
 
 impl Leaving {
     pub(crate) fn new(settings: DrainSettings) -> Self {
-        Self { stage: watch::Sender::new(Stage::Serving), settings }
+        Self { stage: watch::Sender::new(Stage::Serving), settings, asked: Arc::default() }
     }
 
     /// What sees the stages.
@@ -79,8 +82,14 @@ impl Leaving {
         self.stage.subscribe()
     }
 
+    /// When the node was asked to leave, once it was.
+    pub(crate) fn asked(&self) -> Arc<OnceLock<std::time::Instant>> {
+        self.asked.clone()
+    }
+
     /// Goes on to a stage, unless it is passed already.
     pub(crate) fn enter(&self, stage: Stage) {
+        self.asked.get_or_init(std::time::Instant::now);
         self.stage.send_if_modified(|now| {
             let goes_on = *now < stage;
             *now = stage.max(*now);

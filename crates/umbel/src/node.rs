@@ -11,7 +11,7 @@ use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 use umbel_broker::{Broker, Mailbox, MemoryBroker, RedisBroker, RedisSettings, WorkerId};
 
-use crate::admin::Admin;
+use crate::admin::{Admin, NodeState};
 use crate::admission::Admission;
 use crate::budget::Budget;
 use crate::clock::Clock;
@@ -143,11 +143,19 @@ impl Node {
             budget: Arc::new(self.budget(metrics.len())),
             stages: leaving.stages(),
         };
+        let state = NodeState {
+            broker,
+            admission: shared.admission.clone(),
+            budget: shared.budget.clone(),
+            stages: leaving.stages(),
+            asked: leaving.asked(),
+            planned: self.settings.drain.planned(),
+        };
         let threads = self.start_workers(listeners, &metrics, &shared, &ended)?;
         // The workers hold the rest: once they are gone, so is the channel.
         drop(ended);
         let (ask, mut by_operator) = mpsc::channel(1);
-        let admin = Admin::new(&self.settings, metrics, broker, leaving.stages(), ask, clock);
+        let admin = Admin::new(&self.settings, metrics, state, ask, clock);
         let mut admin = pin!(admin.serve(self.admin));
         let mut asked = async || {
             tokio::select! {
@@ -224,6 +232,7 @@ impl Node {
             check_every: Duration::from_secs(settings.broker.check_seconds.into()),
             history_bytes: self.history_bytes(),
             wait_replicas: settings.broker.wait_replicas,
+            canary: settings.node.canary,
             started: clock.started(),
         };
         Ok(Broker::Redis(RedisBroker::start(redis, mailboxes.iter().cloned())?))

@@ -17,7 +17,7 @@ mod wire;
 pub(crate) use catch_up::{CatchUp, CatchUps, Fetch};
 pub(crate) use close::CloseReason;
 pub(crate) use hold::{Beginning, From, Granted, Hold};
-pub(crate) use join::{Join, Next};
+pub(crate) use join::{Join, Next, Told};
 pub(crate) use open::{Opening, open, open_stream};
 pub(crate) use rate::Rate;
 pub(crate) use segments::Segments;

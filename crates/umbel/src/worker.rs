@@ -18,7 +18,7 @@ mod run;
 mod tasks;
 mod ticks;
 
-pub(crate) use labels::{Held, Limit, Polled, Resumed, Source, Status};
+pub(crate) use labels::{Held, Limit, Polled, ReadFrom, Resumed, Source, Status};
 pub(crate) use metrics::{WorkerMetrics, families};
 pub(crate) use pull::Pulled;
 pub(crate) use run::{Seed, run};
@@ -94,6 +94,9 @@ pub(crate) struct Worker {
     /// The longest that a session lasts.
     session_seconds: Option<u32>,
     pub(crate) clock: Clock,
+    runtime: tokio::runtime::Handle,
+    /// Whether this node sends itself a message each second.
+    canary: bool,
     pub(crate) metrics: Arc<WorkerMetrics>,
     pub(crate) ledger: Rc<Ledger>,
     /// Sessions have no read buffer: whichever is readable reads into this one.
@@ -160,6 +163,8 @@ impl Worker {
             heartbeat_seconds: seed.settings.node.heartbeat_seconds,
             session_seconds: seed.settings.node.session_seconds,
             clock: seed.clock,
+            runtime: tokio::runtime::Handle::current(),
+            canary: seed.settings.node.canary,
             metrics: seed.metrics.clone(),
             ledger: Rc::default(),
             read_buffer: RefCell::new(vec![0; READ_BYTES].into()),

@@ -19,6 +19,8 @@ pub struct Reader {
     lack: Lack,
     /// Whether what the node knows was compared with the server since it was wanted.
     is_confirmed: bool,
+    /// Whether something was fetched for it since [`Reader::take_fetched`].
+    was_fetched: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,12 +67,29 @@ impl Reader {
     /// A reader that wants what comes after this.
     pub fn new(topic: Topic, after: After) -> Self {
         let place = Place::Wanted(after);
-        Self { topic, place, told: None, lack: Lack::Messages, is_confirmed: false }
+        Self {
+            topic,
+            place,
+            told: None,
+            lack: Lack::Messages,
+            is_confirmed: false,
+            was_fetched: false,
+        }
     }
 
     /// What is read.
     pub fn topic(&self) -> &Topic {
         &self.topic
+    }
+
+    /// Whether the broker had to be asked for what it reads next, since this was called last.
+    pub fn take_fetched(&mut self) -> bool {
+        std::mem::take(&mut self.was_fetched)
+    }
+
+    /// Something was fetched for it.
+    pub(crate) fn fetched(&mut self) {
+        self.was_fetched = true;
     }
 
     /// Up to where it has read, in which life of the topic. `None` as long as its place isn't found,

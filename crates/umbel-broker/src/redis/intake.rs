@@ -215,6 +215,7 @@ impl Intake {
                     self.metrics.gaps.add(1);
                     workers.iter().for_each(|worker| give(worker, gap.clone()));
                 }
+                Parcel::Canary(_) => unreachable!("canaries aren't messages of a topic"),
             }
         }
     }

@@ -20,7 +20,7 @@ use super::publisher::PublishQueue;
 use super::reads::Reads;
 use super::settings::{RedisSettings, RedisUrl};
 use super::status::Status;
-use crate::Mailbox;
+use crate::{Mailbox, Parcel};
 
 /// How often deadlines are looked at.
 const TICK: Duration = Duration::from_millis(250);
@@ -57,7 +57,7 @@ pub(super) struct Link {
     reminded: Option<Instant>,
 }
 
-type ProbeReply = Pin<Box<dyn Future<Output = RedisResult<String>> + Send>>;
+type ProbeReply = Pin<Box<dyn Future<Output = RedisResult<probe::Reply>> + Send>>;
 
 impl Link {
     pub(super) fn new(
@@ -125,6 +125,7 @@ impl Link {
 
     fn failed(&mut self, fault: &Fault) {
         self.metrics.up.set(0.0);
+        self.metrics.lose_canaries();
         self.metrics.failures.of(fault.kind).add(1);
         let news = self.status.set(Some(self.trouble(fault)));
         let now = Instant::now();
@@ -180,6 +181,10 @@ struct Carrying {
     full: Option<Arc<Mailbox>>,
     /// A trouble that messages pass nevertheless, as it was logged last.
     refusal: Option<FaultKind>,
+    /// Where canaries go, if they are wanted.
+    canary: Option<Arc<[Arc<Mailbox>]>>,
+    /// From when the node's clock counts.
+    started: std::time::Instant,
     /// When quiet topics were compared last.
     checked: Instant,
     check_every: Duration,
@@ -187,7 +192,7 @@ struct Carrying {
 
 impl Carrying {
     fn new(link: &Link) -> Self {
-        let RedisSettings { prefix, message_bytes, started, check_every, .. } =
+        let RedisSettings { prefix, message_bytes, started, check_every, canary, .. } =
             link.settings.clone();
         let channel = format!("{prefix}!probe:{}", link.name);
         let intake = Intake::new(
@@ -209,6 +214,8 @@ impl Carrying {
             written: 0,
             full: None,
             refusal: None,
+            canary: canary.then(|| link.mailboxes.clone()),
+            started,
             checked: Instant::now(),
             check_every,
         }
@@ -247,6 +254,7 @@ impl Carrying {
                     if tick % TICKS_PER_PROBE == 1
                         && let Some(command) = self.probe.begin(now)
                     {
+                        self.metrics.canaries_sent.add(self.canary.is_some().into());
                         reply = Some(ask(commands.clone(), command));
                     }
                     self.ticked(now)
@@ -266,10 +274,10 @@ impl Carrying {
         self.metrics.received_bytes.add(bytes as u64);
         let taken = self.intake.take(&self.interest)?;
         if let Some(payload) = taken.echo
-            && let Some(round_trip) = self.probe.echoed(&payload, Instant::now())
+            && let Some(sent) = self.probe.echoed(&payload)
         {
-            let micros = u64::try_from(round_trip.as_micros()).unwrap_or(u64::MAX);
-            self.metrics.probe_seconds.observe(micros, 1);
+            self.metrics.probe_seconds.observe(micros(sent.elapsed()), 1);
+            self.pass_canary_on(sent);
             self.metrics.up.set(1.0);
             proven();
             if self.status.set(None) {
@@ -281,6 +289,18 @@ impl Carrying {
         }
         self.full = taken.full;
         Ok(())
+    }
+
+    /// Has the workers see what became of a message of our own.
+    fn pass_canary_on(&self, sent: Instant) {
+        let Some(mailboxes) = &self.canary else {
+            return;
+        };
+        self.metrics.canaries_returned.add(1);
+        let published = micros(sent.into_std().saturating_duration_since(self.started));
+        for mailbox in &**mailboxes {
+            mailbox.push(Parcel::Canary(published));
+        }
     }
 
     fn ticked(&mut self, now: Instant) -> Result<(), Fault> {
@@ -301,8 +321,10 @@ impl Carrying {
     }
 
     /// The probe's script has run.
-    fn replied(&mut self, reply: RedisResult<String>) -> Result<(), Fault> {
-        let refusal = probe::refusal(&reply?);
+    fn replied(&mut self, reply: RedisResult<probe::Reply>) -> Result<(), Fault> {
+        let reply = reply?;
+        self.metrics.clock_skew.set(self.probe.skew(&reply));
+        let refusal = probe::refusal(&reply.0);
         if let Some(fault) = &refusal {
             if fault.kind == FaultKind::ReadOnly {
                 return Err(fault.clone());
@@ -354,11 +376,15 @@ impl Carrying {
     }
 }
 
+fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+}
+
 fn ask(mut commands: MultiplexedConnection, command: redis::Cmd) -> ProbeReply {
     Box::pin(async move { command.query_async(&mut commands).await })
 }
 
-async fn poll_reply(reply: &mut Option<ProbeReply>) -> RedisResult<String> {
+async fn poll_reply(reply: &mut Option<ProbeReply>) -> RedisResult<probe::Reply> {
     match reply {
         Some(reply) => reply.await,
         None => std::future::pending().await,

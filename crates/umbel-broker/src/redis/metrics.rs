@@ -12,6 +12,11 @@ pub struct BrokerMetrics {
     pub(super) connections: Counter,
     pub(super) failures: Counters<FaultKind>,
     pub(super) probe_seconds: Histogram,
+    pub(super) clock_skew: Gauge,
+    /// Exported by the node, for every broker.
+    pub(super) canaries_sent: Counter,
+    pub(super) canaries_returned: Counter,
+    pub(super) canaries_lost: Counter,
     pub(super) topics: Gauge,
     pub(super) messages: Counters<Form>,
     pub(super) received_bytes: Counter,
@@ -28,6 +33,13 @@ pub struct BrokerMetrics {
     pub(super) publish_retries: Counter,
     pub(super) published: Counters<Outcome>,
     pub(super) publish_batches: Counter,
+}
+
+impl BrokerMetrics {
+    /// What was sent as a canary and isn't back won't come any more.
+    pub(super) fn lose_canaries(&self) {
+        self.canaries_lost.set(self.canaries_sent.get() - self.canaries_returned.get());
+    }
 }
 
 /// How a message came from a channel.
@@ -199,6 +211,11 @@ fn of_link() -> Vec<Family<BrokerMetrics>> {
             "umbel_broker_probe_seconds",
             "From sending the probe by the command connection to its return by the other.",
             |b| &b.probe_seconds,
+        ),
+        Family::gauge(
+            "umbel_broker_clock_skew_seconds",
+            "Redis' clock less the node's, known to half a round trip: so much is the time of messages with history off.",
+            |b| &b.clock_skew,
         ),
         Family::gauge(
             "umbel_broker_topics",

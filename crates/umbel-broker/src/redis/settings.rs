@@ -28,6 +28,8 @@ pub struct RedisSettings {
     pub history_bytes: usize,
     /// How many replicas must have a message with history before it counts as published; 0: none.
     pub wait_replicas: u32,
+    /// Whether the probes go on to the workers as canaries.
+    pub canary: bool,
     /// From when the node's own clock counts: what [`umbel_protocol::Delivery::received`] is
     /// measured from.
     pub started: Instant,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use umbel_broker::RedisUrl;
 
@@ -88,6 +89,8 @@ pub struct NodeSettings {
     pub workers: usize,
     /// After how many silent seconds a session gets a ping or comment.
     pub heartbeat_seconds: u32,
+    /// Whether the node sends itself a message each second, to see how long that takes.
+    pub canary: bool,
 }
 
 /// What clients may use. A limit that is set to 0 holds the highest value here.
@@ -127,6 +130,13 @@ pub struct DrainSettings {
     pub drain_seconds: u32,
     /// When the process ends, whatever is left, counted from the signal.
     pub deadline_seconds: u32,
+}
+
+impl DrainSettings {
+    /// After how long all sessions should have been moved.
+    pub fn planned(self) -> Duration {
+        Duration::from_secs(u64::from(self.pause_seconds) + u64::from(self.drain_seconds))
+    }
 }
 
 impl DrainSettings {
@@ -182,6 +192,7 @@ impl Default for Settings {
                 session_seconds: None,
                 workers: 0,
                 heartbeat_seconds: 25,
+                canary: true,
             },
             limits: Limits {
                 sessions: 100_000,

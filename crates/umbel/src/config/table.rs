@@ -125,6 +125,12 @@ pub(super) const SETTINGS: &[Setting] = &[
         },
     },
     Setting {
+        path: "node.canary",
+        default: "true",
+        meaning: "whether the node sends itself a message each second, through the broker to its workers, to see how long that takes (umbel_canary_seconds)",
+        apply: |settings, value| value.boolean().map(|set| settings.node.canary = set),
+    },
+    Setting {
         path: "node.memory_mib",
         default: "0",
         meaning: "MiB that the node and its sockets may take, at least 64: beyond it sessions are refused, logs are shortened, and those furthest behind go; 0: the limit of its control group, else three quarters of the machine's",

@@ -54,6 +54,8 @@ pub(crate) struct Connection {
     retired: Cell<bool>,
     /// Whether what is under way is the last.
     finishes: Cell<bool>,
+    /// When it was accepted, until its first request has come.
+    accepted: Cell<Option<u64>>,
 }
 
 /// How long a connection may wait for its next request.
@@ -272,9 +274,16 @@ impl Connection {
             peer: Cell::new(peer),
             retired: Cell::new(false),
             finishes: Cell::new(false),
+            accepted: Cell::new(Some(worker.clock.micros())),
         });
         worker.wheel.borrow_mut().insert(Timer::Connection(connection.clone()), deadline);
         connection
+    }
+
+    /// When the request that has come began, by the node's clock in microseconds: the first with its
+    /// connection, later ones `now`.
+    pub(super) fn began(&self, now: u64) -> u64 {
+        self.accepted.take().unwrap_or(now)
     }
 
     /// When to look again; `None` if there is nothing more to look at.

@@ -98,7 +98,7 @@ mod tests {
     fn granted(name: &str) -> Granted {
         Granted {
             topic: Topic::new(name).unwrap(),
-            on_slow: OnSlow::Disconnect,
+            terms: OnSlow::Disconnect.into(),
             history: (!name.starts_with("live")).then_some(HISTORY),
             from: From::Now,
             has_cursor: false,

@@ -258,7 +258,9 @@ impl Worker {
     }
 
     async fn publish_http(&self, messages: Vec<Publish>) -> Vec<Result<Published, PublishError>> {
+        let began = self.clock.micros();
         let results = self.broker.publish_all(messages).await;
+        self.metrics.publish_seconds.observe(self.clock.micros() - began, 1);
         let published = results.iter().filter(|result| result.is_ok()).count();
         self.metrics.messages_in.of(Source::Http).add(published as u64);
         results

@@ -38,6 +38,8 @@ pub(super) struct Exchange {
     pub(super) request: Request<Incoming>,
     /// Whether the client wants a status where a browser would be told otherwise.
     pub(super) is_strict: bool,
+    /// See [`crate::session::Opening::began`].
+    pub(super) began: u64,
 }
 
 impl HttpService {
@@ -58,6 +60,7 @@ impl Service<Request<Incoming>> for HttpService {
             connection: self.connection.clone(),
             request,
             is_strict: false,
+            began: self.connection.began(self.worker.clock.micros()),
         };
         Box::pin(async move {
             let worker = exchange.worker.clone();

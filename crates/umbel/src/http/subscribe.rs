@@ -186,6 +186,7 @@ impl Exchange {
             }
         };
         self.write_first_words(dialect, greeted.id, &mut greeted.head);
+        let began = self.began;
         self.hand_over(Opening {
             id: greeted.id,
             dialect,
@@ -197,6 +198,7 @@ impl Exchange {
             hello,
             refusal: None,
             seat: Some(seat),
+            began,
         })
         .await
     }
@@ -237,6 +239,7 @@ impl Exchange {
         let Some(seat) = self.worker.admission.farewell() else {
             return Err(otherwise);
         };
+        let began = self.began;
         self.hand_over(Opening {
             id: greeted.id,
             dialect: greeted.dialect,
@@ -248,6 +251,7 @@ impl Exchange {
             hello: Vec::new(),
             refusal: Some((reason, text)),
             seat: Some(seat),
+            began,
         })
         .await
     }
@@ -292,8 +296,8 @@ impl Exchange {
         authorised.map(|rule| {
             let latest = initial.or(rule.on_subscribe).filter(|_| rule.history.is_some());
             let from = latest.map_or(From::Now, |count| From::After(After::Latest(count)));
-            let (on_slow, history) = (rule.on_slow, rule.history);
-            Granted { topic, on_slow, history, from, has_cursor: false }
+            let (terms, history) = (rule.terms(), rule.history);
+            Granted { topic, terms, history, from, has_cursor: false }
         })
     }
 

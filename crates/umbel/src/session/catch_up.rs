@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use umbel_broker::Reader;
-use umbel_hub::OnSlow;
+use umbel_hub::Terms;
 use umbel_protocol::Topic;
 
 use super::{Hold, Join};
@@ -30,12 +30,12 @@ pub(crate) struct CatchUp {
     /// Keeps the worker attached.
     pub(crate) hold: Hold,
     pub(crate) join: Join,
-    pub(crate) on_slow: OnSlow,
+    pub(crate) terms: Terms,
 }
 
 impl CatchUp {
-    pub(crate) fn new(hold: Hold, reader: Reader, on_slow: OnSlow) -> Self {
-        Self { hold, join: Join::new(reader), on_slow }
+    pub(crate) fn new(hold: Hold, reader: Reader, terms: Terms) -> Self {
+        Self { hold, join: Join::new(reader), terms }
     }
 
     pub(crate) fn topic(&self) -> &Topic {

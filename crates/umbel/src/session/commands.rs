@@ -229,8 +229,8 @@ impl Worker {
                 Some(after) => From::After(after),
                 None => From::Now,
             };
-            let (on_slow, history) = (rule.on_slow, rule.history);
-            granted.push(Granted { topic, on_slow, history, from, has_cursor: after.is_some() });
+            let (terms, history) = (rule.terms(), rule.history);
+            granted.push(Granted { topic, terms, history, from, has_cursor: after.is_some() });
         }
         self.check_room(session, &granted, subscribing)?;
         Ok(granted)

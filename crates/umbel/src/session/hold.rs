@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
 use umbel_broker::{Attachment, History, Read, Reader};
-use umbel_hub::OnSlow;
+use umbel_hub::Terms;
 use umbel_protocol::{After, GapReason, Position, Topic};
 
 use super::SessionRef;
@@ -17,7 +17,7 @@ use crate::worker::Worker;
 #[derive(Debug, Clone)]
 pub(crate) struct Granted {
     pub(crate) topic: Topic,
-    pub(crate) on_slow: OnSlow,
+    pub(crate) terms: Terms,
     pub(crate) history: Option<History>,
     pub(crate) from: From,
     /// Whether its client said from where on it wants it.
@@ -112,7 +112,7 @@ impl Hold {
             Some(stand) => stand,
             None => granted.history.and_then(|_| self.worker.broker.stand(&self.topic)),
         };
-        hub.subscribe(session.key, &self.topic, granted.on_slow, stand)
+        hub.subscribe(session.key, &self.topic, granted.terms, stand)
             .expect("the caller has looked whether it holds the topic");
         Beginning {
             position: stand.map(|stand| stand.position),
@@ -144,7 +144,7 @@ impl Hold {
         let worker = self.worker.clone();
         let mut hub = worker.hub.borrow_mut();
         if let Some(state) = Worker::staying_mut(&mut hub, session) {
-            let mut catch_up = CatchUp::new(self, reader, granted.on_slow);
+            let mut catch_up = CatchUp::new(self, reader, granted.terms);
             if is_late {
                 catch_up.join.begin_late();
             }

@@ -13,6 +13,7 @@ use umbel_protocol::history::Item;
 use umbel_protocol::{GapReason, Position, Stand, Topic};
 
 use super::segments::{Kept, Segments};
+use crate::worker::ReadFrom;
 
 /// A session's way through one topic's history.
 #[derive(Debug)]
@@ -22,6 +23,15 @@ pub(crate) struct Join {
     piece: Option<(Rc<Segment>, usize)>,
     /// Whether the session is open already, without knowing where the topic begins for it.
     is_late: bool,
+}
+
+/// What came of a session's way, for those who count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// A piece was read.
+    Read(ReadFrom),
+    /// The session is told of a gap.
+    Gap(GapReason),
 }
 
 /// What a session does next.
@@ -53,7 +63,7 @@ impl Join {
     }
 
     /// Gives a session, whose own bytes are written, what comes next, about `bytes` of it. `told` is
-    /// called for each gap that the session is told of.
+    /// called for each piece that is read and each gap that the session is told of.
     pub(crate) fn next<S>(
         &mut self,
         hub: &mut Hub<S>,
@@ -61,7 +71,7 @@ impl Join {
         broker: &Broker,
         segments: &mut Segments,
         bytes: usize,
-        mut told: impl FnMut(GapReason),
+        mut told: impl FnMut(Told),
     ) -> Next {
         let topic = self.topic().clone();
         loop {
@@ -76,6 +86,7 @@ impl Join {
             let unknown = Stand { life: 0, position: Position::START };
             let up_to = hub.stand(&topic).map(|stand| stand.unwrap_or(unknown));
             if self.next_of_others(hub, session, segments, up_to) {
+                told(Told::Read(ReadFrom::Shared));
                 return Next::Write;
             }
             let began = self.reader.stand();
@@ -83,10 +94,12 @@ impl Join {
                 Read::Located { gap, position, .. } => {
                     if let Some(reason) = gap.or(self.is_late.then_some(GapReason::BrokerLink)) {
                         hub.tell_gap(session, &topic, reason, Some(position));
-                        told(reason);
+                        told(Told::Gap(reason));
                     }
                 }
                 Read::Page(items) => {
+                    let fetched = self.reader.take_fetched();
+                    told(Told::Read(if fetched { ReadFrom::Redis } else { ReadFrom::Ring }));
                     let encoding = hub.shared_by(session);
                     let piece = Rc::new(hub.segment(encoding, &topic, &items));
                     let kept = Kept::of(&items, began, self.reader.stand(), &piece);
@@ -94,7 +107,7 @@ impl Join {
                     self.piece = Some((piece, 0));
                     for item in items {
                         if let Item::Gap(reason, _) = item {
-                            told(reason);
+                            told(Told::Gap(reason));
                         }
                     }
                 }
@@ -288,7 +301,7 @@ mod tests {
             self.taken.extend(batch);
             for _ in 0..count {
                 if let Some(Parcel::Message(delivery)) = self.taken.pop_front() {
-                    self.hub.append(&delivery);
+                    self.hub.append(&delivery, 0);
                 }
             }
             self.hub.mark_appended();
@@ -371,7 +384,8 @@ mod tests {
                 };
                 let topic = join.topic().clone();
                 let (broker, segments, gaps) = (&self.broker, &mut self.segments, &mut self.gaps);
-                match join.next(&mut self.hub, key, broker, segments, 300, |_| *gaps += 1) {
+                let told = |told: Told| *gaps += u64::from(matches!(told, Told::Gap(_)));
+                match join.next(&mut self.hub, key, broker, segments, 300, told) {
                     Next::Write => {}
                     Next::Hold(stand) => {
                         client.joins.remove(0);

@@ -33,6 +33,9 @@ pub(crate) struct Opening {
     pub(crate) refusal: Option<(CloseReason, String)>,
     /// Its place among the node's sessions, until the session has it.
     pub(crate) seat: Option<Seat>,
+    /// When its connection was accepted or, if others were asked on it before, its request came; by
+    /// the node's clock, in microseconds.
+    pub(crate) began: u64,
 }
 
 /// Makes a session of a connection. `input` is what the client sent behind its request.
@@ -140,10 +143,13 @@ impl Worker {
             }
         }
         self.start_heartbeat(session, expires);
-        match opening.refusal {
-            Some((reason, text)) => self.close(&mut hub, key, reason, &text),
-            None => self.flush(&mut hub, key, self.clock.micros()),
+        if let Some((reason, text)) = opening.refusal {
+            return self.close(&mut hub, key, reason, &text);
         }
+        let now = self.clock.micros();
+        let handshake = self.metrics.handshake_seconds.of(opening.dialect.into());
+        handshake.observe(now.saturating_sub(opening.began), 1);
+        self.flush(&mut hub, key, now);
     }
 
     /// Takes note of how a session fares that named where it goes on.

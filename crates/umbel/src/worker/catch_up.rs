@@ -8,7 +8,7 @@ use umbel_hub::{Hub, SessionKey};
 use umbel_protocol::{GapReason, Position, Topic};
 
 use super::Worker;
-use crate::session::{CatchUp, CatchUps, Fetch, Next, Session, SessionRef};
+use crate::session::{CatchUp, CatchUps, Fetch, Next, Session, SessionRef, Told};
 
 /// How much of a topic's history is read at a time: what a socket takes in one go.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -84,9 +84,12 @@ impl Worker {
         mut catch_up: CatchUp,
         missed: &mut bool,
     ) -> Step {
-        let told = |reason: GapReason| {
-            *missed = true;
-            self.metrics.gaps.of(reason).add(1);
+        let told = |told: Told| match told {
+            Told::Read(from) => self.metrics.resume_reads.of(from).add(1),
+            Told::Gap(reason) => {
+                *missed = true;
+                self.metrics.gaps.of(reason).add(1);
+            }
         };
         let segments = &mut self.segments.borrow_mut();
         let join = &mut catch_up.join;
@@ -95,7 +98,7 @@ impl Worker {
             Next::Wait => Step::Wait(catch_up),
             Next::Fetch => Step::Fetch(catch_up),
             Next::Hold(stand) => {
-                hub.subscribe(session.key, catch_up.topic(), catch_up.on_slow, Some(stand))
+                hub.subscribe(session.key, catch_up.topic(), catch_up.terms, Some(stand))
                     .expect("a session doesn't hold what it catches up with");
                 catch_up.hold.fulfil();
                 Step::Joined
@@ -153,7 +156,7 @@ impl Worker {
         let stand = hub.stand(&topic).unwrap_or_else(|| self.broker.stand(&topic));
         let position = stand.map(|stand| stand.position);
         self.tell_gap(hub, session.key, &topic, GapReason::BrokerLink, position);
-        hub.subscribe(session.key, &topic, catch_up.on_slow, stand)
+        hub.subscribe(session.key, &topic, catch_up.terms, stand)
             .expect("a session doesn't hold what it catches up with");
         catch_up.hold.fulfil();
     }

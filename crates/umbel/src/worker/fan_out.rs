@@ -5,6 +5,7 @@ use std::rc::Rc;
 use umbel_broker::Parcel;
 
 use super::Worker;
+use crate::clock::WallClock;
 
 /// The most messages that are appended before sessions are written. With more, what waits would
 /// be written in larger pieces, but the first message of a batch would wait for the last.
@@ -22,6 +23,9 @@ const BYTES_PER_TURN: u64 = 1 << 20;
 /// The clock is read every so many writes: it costs less than a hundredth of a write each, and
 /// latencies are off by a few writes at most.
 const WRITES_PER_CLOCK: usize = 8;
+
+/// A time of publishing so far ahead of our own clock, in microseconds, is another clock's doing.
+const CLOCKS_DIFFER: u64 = 1000;
 
 /// A batch vector that grew beyond this is given back.
 const KEEP_BATCH: usize = 4096;
@@ -65,9 +69,17 @@ impl Worker {
     /// HOT PATH.
     fn append(&self, batch: &[Parcel]) {
         let mut hub = self.hub.borrow_mut();
+        let wall = WallClock::of(self.clock);
         for parcel in batch {
             match parcel {
-                Parcel::Message(delivery) => hub.append(delivery),
+                Parcel::Message(delivery) => {
+                    let published = wall.when(delivery.message.published);
+                    let is_ahead = published > delivery.received.saturating_add(CLOCKS_DIFFER);
+                    self.metrics.published_in_future.add(is_ahead.into());
+                    hub.append(delivery, published.min(delivery.received));
+                }
+                // Its turn comes when the others are written.
+                Parcel::Canary(_) => {}
                 Parcel::Gap { topic, reason, stand } => {
                     let now = self.clock.micros();
                     let concerned = hub.append_gap(topic, *reason, *stand, now);
@@ -111,10 +123,16 @@ impl Worker {
     fn observe_fan_out(&self, batch: &[Parcel]) {
         let now = self.clock.micros();
         for parcel in batch {
-            let Parcel::Message(delivery) = parcel else {
-                continue;
-            };
-            self.metrics.fan_out_seconds.observe(now.saturating_sub(delivery.received), 1);
+            match parcel {
+                Parcel::Message(delivery) => {
+                    let span = now.saturating_sub(delivery.received);
+                    self.metrics.fan_out_seconds.observe(span, 1);
+                }
+                Parcel::Canary(published) => {
+                    self.metrics.canary_seconds.observe(now.saturating_sub(*published), 1);
+                }
+                Parcel::Gap { .. } => {}
+            }
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Writing to sessions, and ending them.
 
 use umbel_broker::Reader;
-use umbel_hub::{Hub, Left, OnSlow, SessionKey, Verdict};
+use umbel_hub::{Hub, Left, OnSlow, SessionKey, Tag, Verdict};
+use umbel_metrics::{LabelSet, Transport};
 use umbel_protocol::websocket::{self, Opcode};
 use umbel_protocol::{After, Dialect, GapReason, Topic, sse};
 
@@ -31,6 +32,7 @@ impl Worker {
             if session.blocked || session.phase == Phase::Opening {
                 return self.hold_to_budget(hub, key);
             }
+            let since = hub.pending_since(key);
             let written = if hub.is_composite(key) {
                 hub.render(key);
                 hub.get(key).expect("it was there a moment ago").wire.write(hub.pending(key))
@@ -38,7 +40,7 @@ impl Worker {
                 session.wire.write(hub.pending(key))
             };
             match written {
-                Ok(Written::Bytes(bytes)) => self.wrote(hub, key, bytes, now),
+                Ok(Written::Bytes(bytes)) => self.wrote(hub, key, bytes, since, now),
                 Ok(Written::Nothing) => {
                     hub.advance(key, 0);
                 }
@@ -70,14 +72,21 @@ impl Worker {
 
     #[allow(clippy::inline_always, reason = "a call costs 50 of the 880 instructions per write")]
     #[inline(always)]
-    pub(super) fn wrote(&self, hub: &mut Hub<Session>, key: SessionKey, bytes: usize, now: u64) {
-        let since = hub.pending_since(key);
+    pub(super) fn wrote(
+        &self,
+        hub: &mut Hub<Session>,
+        key: SessionKey,
+        bytes: usize,
+        since: Option<(u64, Tag)>,
+        now: u64,
+    ) {
         let delivered = hub.advance(key, bytes);
-        if let Some(since) = since
-            && delivered > 0
+        if let Some((published, tag)) = since
+            && (delivered > 0 || hub.is_composite(key))
         {
-            let histogram = self.metrics.delivery_seconds.of(hub.dialect(key).into());
-            histogram.observe(now.saturating_sub(since), 1);
+            let transport = Transport::from(hub.dialect(key));
+            let histogram = &self.metrics.delivery_seconds[transport.index()][tag.index()];
+            histogram.observe(now.saturating_sub(published), 1);
         }
         self.metrics.sent_bytes.add(bytes as u64);
         self.metrics.writes.add(1);
@@ -153,12 +162,12 @@ impl Worker {
 
     /// Has a session that was too far behind get what it lacks from history, once it reads again.
     fn read_on(&self, hub: &mut Hub<Session>, key: SessionKey, left: Vec<Left>) {
-        for Left { topic, on_slow, after, .. } in left {
+        for Left { topic, terms, after, .. } in left {
             let history = self.door.history(&topic);
             let hold = Hold::begin(&self.rc(), &topic, history);
             let reader = Reader::new(topic, After::Position(after));
             let session = hub.get_mut(key).expect("only open sessions are held to their budget");
-            session.catch_ups.get_or_insert_default().push(CatchUp::new(hold, reader, on_slow));
+            session.catch_ups.get_or_insert_default().push(CatchUp::new(hold, reader, terms));
         }
     }
 

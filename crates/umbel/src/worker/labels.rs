@@ -243,6 +243,33 @@ impl LabelSet for Resumed {
     }
 }
 
+/// Where a piece of history was read that a session lacked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReadFrom {
+    /// The node had it at hand.
+    Ring,
+    /// Redis was asked for it.
+    Redis,
+    /// Another session of the worker had just been given it.
+    Shared,
+}
+
+impl LabelSet for ReadFrom {
+    const ALL: &'static [Self] = &[Self::Ring, Self::Redis, Self::Shared];
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn as_label(self) -> &'static str {
+        match self {
+            Self::Ring => "ring",
+            Self::Redis => "redis",
+            Self::Shared => "shared",
+        }
+    }
+}
+
 /// What a poll got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Polled {
@@ -329,5 +356,6 @@ mod tests {
         in_place::<Policy>();
         in_place::<Resumed>();
         in_place::<Polled>();
+        in_place::<ReadFrom>();
     }
 }

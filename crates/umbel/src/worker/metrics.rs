@@ -1,9 +1,12 @@
 //! What a worker records, and the table of what is exported.
 
-use umbel_metrics::{Counter, Counters, Family, Gauge, Histogram, Histograms, LabelSet, Transport};
+use umbel_hub::Tag;
+use umbel_metrics::{
+    Combine, Counter, Counters, Family, Gauge, Histogram, Histograms, LabelSet, Transport,
+};
 use umbel_protocol::GapReason;
 
-use super::labels::{Held, Limit, Policy, Polled, Resumed, Skip, Source, Status};
+use super::labels::{Held, Limit, Policy, Polled, ReadFrom, Resumed, Skip, Source, Status};
 use crate::session::CloseReason;
 
 /// Everything that one worker records. Aligned so that no other worker writes to its cache lines.
@@ -20,10 +23,14 @@ pub(crate) struct WorkerMetrics {
     pub(crate) topics: Gauge,
     pub(crate) messages_in: Counters<Source>,
     pub(crate) publish_requests: Counters<Status>,
-    pub(crate) deliveries_expected: Counter,
-    pub(crate) deliveries: Counter,
+    pub(crate) publish_seconds: Histogram,
+    pub(crate) published_in_future: Counter,
+    /// By the tag of the topic's rule.
+    pub(crate) by_rule: [RuleCells; Tag::COUNT],
+    pub(crate) deliveries_pending: Gauge,
     pub(crate) replayed: Counter,
     pub(crate) resumes: Counters<Resumed>,
+    pub(crate) resume_reads: Counters<ReadFrom>,
     pub(crate) polls: Counters<Polled>,
     pub(crate) polls_waiting: Gauge,
     pub(crate) deliveries_skipped: Counters<Skip>,
@@ -33,20 +40,30 @@ pub(crate) struct WorkerMetrics {
     pub(crate) gaps: Counters<GapReason>,
     pub(crate) heartbeats: Counter,
     pub(crate) log_bytes: Gauge,
-    /// Of the whole node; the first worker says it.
-    pub(crate) history_bytes: Gauge,
     pub(crate) held_bytes: [Gauge; Held::COUNT],
     pub(crate) limited: Counters<Limit>,
-    /// Of the whole node; the first worker says it.
-    pub(crate) budget_bytes: Gauge,
     pub(crate) allowance_bytes: Gauge,
     pub(crate) furthest_bytes: Gauge,
-    pub(crate) delivery_seconds: Histograms<Transport>,
+    pub(crate) handshake_seconds: Histograms<Transport>,
+    /// By transport and the tag of the topic's rule.
+    pub(crate) delivery_seconds: [[Histogram; Tag::COUNT]; 2],
     pub(crate) fan_out_seconds: Histogram,
+    pub(crate) canary_seconds: Histogram,
     pub(crate) loop_lag_seconds: Histogram,
     pub(crate) loop_lag_peak: Gauge,
+    pub(crate) busy_micros: Counter,
+    pub(crate) parks: Counter,
+    pub(crate) tasks: Gauge,
     /// When the event loop last ticked, by the node's clock: not exported, asked for liveness.
     pub(crate) last_tick_micros: Counter,
+}
+
+/// What is recorded per topic rule.
+#[derive(Debug, Default)]
+pub(crate) struct RuleCells {
+    pub(crate) fanned_out: Counter,
+    pub(crate) expected: Counter,
+    pub(crate) delivered: Counter,
 }
 
 impl WorkerMetrics {
@@ -60,12 +77,46 @@ impl WorkerMetrics {
     }
 }
 
-/// Every family that workers export.
-pub(crate) fn families() -> Vec<Family<WorkerMetrics>> {
+/// Every family that workers export. `rules` is what the tags of rules stand for.
+pub(crate) fn families(rules: &[String]) -> Vec<Family<WorkerMetrics>> {
     let mut families = of_connections();
     families.extend(of_messages());
-    families.extend(of_memory_and_time());
+    families.extend(of_rules(rules));
+    families.extend(of_history());
+    families.extend(of_time());
+    families.extend(of_memory());
     families
+}
+
+fn of_rules(rules: &[String]) -> Vec<Family<WorkerMetrics>> {
+    let rule = ("rule", rules);
+    vec![
+        Family::counters_by(
+            "umbel_fanned_out_total",
+            "Messages that workers fanned out, once per worker with subscribers, by topic rule.",
+            rule,
+            |w, at| &w.by_rule[at].fanned_out,
+        ),
+        Family::counters_by(
+            "umbel_deliveries_expected_total",
+            "Messages times subscriptions at the time of their fan-out, by topic rule.",
+            rule,
+            |w, at| &w.by_rule[at].expected,
+        ),
+        Family::counters_by(
+            "umbel_deliveries_total",
+            "Messages written whole to a session, by topic rule.",
+            rule,
+            |w, at| &w.by_rule[at].delivered,
+        ),
+        Family::histograms_by(
+            "umbel_delivery_seconds",
+            "From the publishing of a message, by its publisher's or broker's clock, to its write to a session: one observation per write, by its oldest message.",
+            "transport",
+            rule,
+            |w, transport: Transport, at| &w.delivery_seconds[transport.index()][at],
+        ),
+    ]
 }
 
 fn of_connections() -> Vec<Family<WorkerMetrics>> {
@@ -127,35 +178,20 @@ fn of_messages() -> Vec<Family<WorkerMetrics>> {
             "status",
             |w| &w.publish_requests,
         ),
-        Family::counter(
-            "umbel_deliveries_expected_total",
-            "Messages times subscriptions at the time of their fan-out.",
-            |w| &w.deliveries_expected,
+        Family::histogram(
+            "umbel_publish_seconds",
+            "From handing a request's messages to the broker to its answer.",
+            |w| &w.publish_seconds,
         ),
-        Family::counter("umbel_deliveries_total", "Messages written whole to a session.", |w| {
-            &w.deliveries
-        }),
         Family::counter(
-            "umbel_replayed_total",
-            "Messages of history written whole to a session, beside the deliveries.",
-            |w| &w.replayed,
-        ),
-        Family::counters(
-            "umbel_resumes_total",
-            "Subscriptions that named a place to go on at, by whether all behind it could be given.",
-            "outcome",
-            |w| &w.resumes,
+            "umbel_published_in_future_total",
+            "Messages whose time of publishing lies ahead of this node's clock; they count as published when they came.",
+            |w| &w.published_in_future,
         ),
         Family::gauge(
-            "umbel_polls_waiting",
-            "Requests for history as JSON that wait for the first message.",
-            |w| &w.polls_waiting,
-        ),
-        Family::counters(
-            "umbel_polls_total",
-            "Requests for history as JSON, by what they got.",
-            "outcome",
-            |w| &w.polls,
+            "umbel_deliveries_pending",
+            "Deliveries that are expected and neither made nor skipped yet.",
+            |w| &w.deliveries_pending,
         ),
         Family::counters(
             "umbel_deliveries_skipped_total",
@@ -189,45 +225,56 @@ fn of_messages() -> Vec<Family<WorkerMetrics>> {
     ]
 }
 
-fn of_memory_and_time() -> Vec<Family<WorkerMetrics>> {
+fn of_history() -> Vec<Family<WorkerMetrics>> {
     vec![
-        Family::gauge("umbel_log_bytes", "Memory of the topics' logs, in bytes.", |w| &w.log_bytes),
+        Family::counter(
+            "umbel_replayed_total",
+            "Messages of history written whole to a session, beside the deliveries.",
+            |w| &w.replayed,
+        ),
+        Family::counters(
+            "umbel_resumes_total",
+            "Subscriptions that named a place to go on at, by whether all behind it could be given.",
+            "outcome",
+            |w| &w.resumes,
+        ),
         Family::gauge(
-            "umbel_history_bytes",
-            "Memory of the messages that the node keeps of topics with history, in bytes.",
-            |w| &w.history_bytes,
+            "umbel_polls_waiting",
+            "Requests for history as JSON that wait for the first message.",
+            |w| &w.polls_waiting,
         ),
-        Family::gauges(
-            "umbel_held_bytes",
-            "Memory held for messages and clients besides the logs, in bytes, by what holds it.",
-            "by",
-            |w, held: Held| &w.held_bytes[held.index()],
+        Family::counters(
+            "umbel_polls_total",
+            "Requests for history as JSON, by what they got.",
+            "outcome",
+            |w| &w.polls,
         ),
-        Family::gauge(
-            "umbel_memory_budget_bytes",
-            "What may be held in all, logs included, in bytes: node.memory_mib less what the program itself needs.",
-            |w| &w.budget_bytes,
+        Family::counters(
+            "umbel_resume_reads_total",
+            "Pieces of history that sessions lacked, by where they were read: shared is what another session had just been given.",
+            "from",
+            |w| &w.resume_reads,
         ),
-        Family::gauge_per_worker(
-            "umbel_allowed_behind_bytes",
-            "How far behind a session may be now; less than limits.behind_bytes while memory is short.",
-            |w| &w.allowance_bytes,
-        ),
-        Family::gauge_per_worker(
-            "umbel_furthest_behind_bytes",
-            "The most bytes that a session was found behind within the last second.",
-            |w| &w.furthest_bytes,
-        ),
+    ]
+}
+
+fn of_time() -> Vec<Family<WorkerMetrics>> {
+    vec![
         Family::histograms(
-            "umbel_delivery_seconds",
-            "From the node's receipt of a message to its write to a session, one observation per write, by its oldest message.",
+            "umbel_handshake_seconds",
+            "From the accept of a connection, or the arrival of a later request on it, to the open session.",
             "transport",
-            |w| &w.delivery_seconds,
+            |w| &w.handshake_seconds,
         ),
         Family::histogram(
             "umbel_fan_out_seconds",
             "From the node's receipt of a message to the last write of its batch, per message and worker.",
             |w| &w.fan_out_seconds,
+        ),
+        Family::histogram(
+            "umbel_canary_seconds",
+            "From the sending of a message of the node's own to the broker to where workers would have delivered it, per worker; one a second.",
+            |w| &w.canary_seconds,
         ),
         Family::histogram(
             "umbel_event_loop_lag_seconds",
@@ -237,7 +284,53 @@ fn of_memory_and_time() -> Vec<Family<WorkerMetrics>> {
         Family::gauge_per_worker(
             "umbel_event_loop_lag_peak_seconds",
             "The largest lag of a worker's event loop in recent seconds; it decays.",
+            Combine::Max,
             |w| &w.loop_lag_peak,
+        ),
+        Family::seconds_per_worker(
+            "umbel_runtime_busy_seconds_total",
+            "Time that a worker's event loop was not waiting, by tokio.",
+            |w| &w.busy_micros,
+        ),
+        Family::counter_per_worker(
+            "umbel_runtime_parks_total",
+            "Times that a worker's event loop had nothing to do and waited, by tokio.",
+            |w| &w.parks,
+        ),
+        Family::gauge_per_worker(
+            "umbel_runtime_alive_tasks",
+            "Tasks of a worker: about one per session and connection.",
+            Combine::Sum,
+            |w| &w.tasks,
+        ),
+    ]
+}
+
+fn of_memory() -> Vec<Family<WorkerMetrics>> {
+    vec![
+        Family::gauge_per_worker(
+            "umbel_log_bytes",
+            "Memory of the topics' logs, in bytes.",
+            Combine::Sum,
+            |w| &w.log_bytes,
+        ),
+        Family::gauges(
+            "umbel_held_bytes",
+            "Memory held for messages and clients besides the logs, in bytes, by what holds it.",
+            "by",
+            |w, held: Held| &w.held_bytes[held.index()],
+        ),
+        Family::gauge_per_worker(
+            "umbel_allowed_behind_bytes",
+            "How far behind a session may be now; less than limits.behind_bytes while memory is short.",
+            Combine::Min,
+            |w| &w.allowance_bytes,
+        ),
+        Family::gauge_per_worker(
+            "umbel_furthest_behind_bytes",
+            "The most bytes that a session was found behind within the last second.",
+            Combine::Max,
+            |w| &w.furthest_bytes,
         ),
     ]
 }
@@ -248,14 +341,20 @@ mod tests {
     use std::collections::HashSet;
     use std::sync::Arc;
 
+    fn rules() -> Vec<String> {
+        vec!["chat.*".to_owned(), "other".to_owned()]
+    }
+
     #[test]
     fn names_follow_the_conventions_and_register() {
-        let names: HashSet<_> = families().iter().map(|family| family.name).collect();
-        assert_eq!(names.len(), families().len());
+        let names: HashSet<_> = families(&rules()).iter().map(|family| family.name).collect();
+        assert_eq!(names.len(), families(&rules()).len());
         assert!(names.iter().all(|name| name.starts_with("umbel_")));
         let registry = prometheus::Registry::new();
-        let merged =
-            umbel_metrics::Merged::new(families(), vec![Arc::new(WorkerMetrics::default())]);
+        let merged = umbel_metrics::Merged::new(
+            families(&rules()),
+            vec![Arc::new(WorkerMetrics::default())],
+        );
         registry.register(Box::new(merged)).unwrap();
         let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
         for line in text.lines().filter(|line| line.starts_with("# TYPE")) {

@@ -37,6 +37,11 @@ impl Tasks {
         tokio::task::spawn_local(Owned { task, state: self.state.clone(), turn: 0, runs: 0 });
     }
 
+    /// How many tasks are left.
+    pub(crate) fn live(&self) -> usize {
+        self.state.live.get()
+    }
+
     /// Counts the worker's turns, for as long as it is polled beside what the worker does.
     pub(super) async fn count_turns(&self) {
         poll_fn(|_| {

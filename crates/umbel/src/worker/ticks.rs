@@ -21,6 +21,9 @@ const TICKS_PER_SECOND: u32 = 1000 / TICK_MILLIS;
 /// How long a client may take for a frame, as for a request's body.
 const FRAME_SECONDS: u32 = 30;
 
+/// What tokio calls a worker: an event loop on one thread has one.
+const THE_ONLY_WORKER: usize = 0;
+
 /// What remains of the lag's peak after a second.
 const LAG_DECAY: f64 = 0.8;
 
@@ -139,22 +142,29 @@ impl Worker {
         let hub = self.hub.borrow();
         let tally = hub.tally();
         let metrics = &self.metrics;
-        metrics.deliveries_expected.set(tally.expected);
-        metrics.deliveries.set(tally.delivered);
+        for (cells, counted) in metrics.by_rule.iter().zip(&tally.by_tag) {
+            cells.fanned_out.set(counted.fanned_out);
+            cells.expected.set(counted.expected);
+            cells.delivered.set(counted.delivered);
+        }
+        metrics
+            .deliveries_pending
+            .set_count(usize::try_from(tally.in_flight()).unwrap_or(usize::MAX));
         metrics.replayed.set(tally.replayed);
         for reason in Skipped::ALL {
             metrics.deliveries_skipped.of(Skip(reason)).set(tally.skipped[reason.index()]);
         }
         metrics.log_bytes.set_count(tally.log_bytes);
-        if self.id.index() == 0 {
-            metrics.history_bytes.set_count(self.broker.history_bytes());
-            metrics.budget_bytes.set_count(self.budget.limit());
-        }
         metrics.subscriptions.set_count(hub.subscription_count());
         metrics.topics.set_count(hub.topic_count());
         for held in Held::ALL {
             metrics.held_bytes[held.index()].set_count(self.held(*held));
         }
+        metrics.tasks.set_count(self.tasks.live());
+        let runtime = self.runtime.metrics();
+        let busy = runtime.worker_total_busy_duration(THE_ONLY_WORKER).as_micros();
+        metrics.busy_micros.set(u64::try_from(busy).unwrap_or(u64::MAX));
+        metrics.parks.set(runtime.worker_park_count(THE_ONLY_WORKER));
     }
 
     fn every_second(&self) {
@@ -166,6 +176,9 @@ impl Worker {
         // One worker does it for all.
         if self.id.index() == 0 {
             self.broker.tend();
+            if self.canary {
+                self.broker.release_canary(self.clock.micros());
+            }
         }
     }
 }

@@ -373,6 +373,7 @@ impl Bed {
     fn take(&mut self, parcels: Vec<Parcel>) {
         for parcel in parcels {
             match parcel {
+                Parcel::Canary(_) => panic!("canaries aren't messages of a topic"),
                 Parcel::Gap { reason, stand, .. } => {
                     self.gaps.push(reason);
                     let position = stand.expect("the topic has history").position;
