@@ -47,6 +47,7 @@ tools: ## Install the programs that tests need, where they are missing
 	command -v redis-cli >/dev/null || missing="$$missing redis-tools"; \
 	command -v chromium >/dev/null || missing="$$missing chromium"; \
 	command -v haproxy >/dev/null || missing="$$missing haproxy"; \
+	command -v promtool >/dev/null || missing="$$missing prometheus"; \
 	command -v strace >/dev/null || missing="$$missing strace"; \
 	command -v ip >/dev/null || missing="$$missing iproute2"; \
 	/usr/bin/python3 -c 'import redis' 2>/dev/null || missing="$$missing python3-redis"; \

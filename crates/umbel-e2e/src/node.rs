@@ -258,9 +258,14 @@ impl Node {
 
     /// Its metrics as they are now.
     pub async fn metrics(&self) -> Metrics {
+        Metrics::parse(&self.metrics_text().await)
+    }
+
+    /// The same as Prometheus gets them.
+    pub async fn metrics_text(&self) -> String {
         let answer = HttpClient::connect(self.admin).await.get("/metrics").await;
         assert_eq!(answer.status, 200);
-        Metrics::parse(&answer.text())
+        answer.text()
     }
 
     /// Waits until a metric has a value. Workers hand theirs over four times a second.
