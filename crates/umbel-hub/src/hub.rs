@@ -14,7 +14,8 @@ use crate::log::{Log, Step};
 use crate::replay::Share;
 use crate::session::{Session, Subscription};
 use crate::tally::Skipped;
-use crate::{Pending, Segment, Tag, Tally, Terms};
+use crate::wait::{Subject, Waits};
+use crate::{Pending, Segment, Tally, Terms};
 
 /// Topics, subscriptions and sessions of one worker. `S` is what the caller keeps per session.
 #[derive(Debug)]
@@ -33,6 +34,7 @@ pub struct Hub<S> {
     pub(crate) spare: Vec<Box<Log>>,
     pub(crate) event_names: EventNames,
     cut_frames: CutFrames,
+    pub(crate) waits: Waits,
     pub(crate) tally: Tally,
 }
 
@@ -77,6 +79,7 @@ impl<S> Hub<S> {
             spare: Vec::new(),
             event_names: EventNames::default(),
             cut_frames: CutFrames::default(),
+            waits: Waits::default(),
             tally: Tally::default(),
         }
     }
@@ -167,36 +170,25 @@ impl<S> Hub<S> {
         Pending::new(self, session)
     }
 
-    /// When the oldest message that a session is to be written was published, and which tag its
-    /// topic has; `None` if no message is due.
-    #[allow(clippy::inline_always, reason = "a call would cost the hot path 15 instructions")]
-    #[inline(always)]
-    pub fn pending_since(&self, session: SessionKey) -> Option<(u64, Tag)> {
-        let first = self.sessions[session.index()].first_due?;
-        let subscription = &self.subscriptions[first.index()];
-        let topic = &self.topics[subscription.topic.index()];
-        let log = topic.lane(subscription.encoding).log();
-        Some((log.published(subscription.position), topic.terms.tag))
-    }
-
-    /// Takes note that the first `written` bytes of [`Hub::pending`] were written, and returns how
-    /// many messages that completed. To be called also when nothing was pending, since then own
+    /// Takes note that the first `written` bytes of [`Hub::pending`] were written. To be called also when nothing was pending, since then own
     /// frames may have been passed over.
     ///
     /// HOT PATH: once per session and write.
-    pub fn advance(&mut self, session: SessionKey, mut written: usize) -> u64 {
+    pub fn advance(&mut self, session: SessionKey, mut written: usize) {
         if self.sessions[session.index()].partial == 0 {
             written -= self.advance_control(session, written);
         }
         if self.sessions[session.index()].composite.is_some() {
             debug_assert_eq!(written, 0, "what was due was rendered among its own bytes");
-            return 0;
+            return;
         }
-        let mut delivered = 0;
+        let mut is_noted = false;
         while let Some(key) = self.sessions[session.index()].first_due {
-            let step = self.advance_subscription(session, key, written);
+            let (step, oldest) = self.advance_subscription(session, key, written);
             written -= step.used;
-            delivered += step.delivered;
+            if step.delivered > 0 && !std::mem::replace(&mut is_noted, true) {
+                self.waits.note(oldest);
+            }
             if self.subscriptions[key.index()].due {
                 break;
             }
@@ -204,7 +196,6 @@ impl<S> Hub<S> {
             written -= self.advance_control(session, written);
         }
         debug_assert_eq!(written, 0, "more was written than was pending");
-        delivered
     }
 
     /// Whether nothing is left to be written to a session.
@@ -438,18 +429,20 @@ impl<S> Hub<S> {
         taken
     }
 
-    /// Moves the first due subscription by what was written of it.
+    /// Moves the first due subscription by what was written of it; also gives what came first.
     fn advance_subscription(
         &mut self,
         session: SessionKey,
         key: SubscriptionKey,
         written: usize,
-    ) -> Step {
+    ) -> (Step, Subject) {
         let state = &mut self.sessions[session.index()];
         let subscription = &mut self.subscriptions[key.index()];
         let topic = &self.topics[subscription.topic.index()];
         let lane = topic.lane(subscription.encoding);
-        let step = lane.log().step(subscription.position, state.partial, state.id, written);
+        let log = lane.log();
+        let oldest = Subject::new(log.published(subscription.position), lane.kind);
+        let step = log.step(subscription.position, state.partial, state.id, written);
         subscription.position = step.position;
         state.partial = step.partial;
         self.tally.by_tag[topic.terms.tag.index()].delivered += step.delivered;
@@ -457,7 +450,7 @@ impl<S> Hub<S> {
         if step.position == lane.next {
             self.caught_up(session, key);
         }
-        step
+        (step, oldest)
     }
 
     /// Takes the first due subscription of a session, which has nothing to be written any more,

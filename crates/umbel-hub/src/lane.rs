@@ -5,6 +5,7 @@ use umbel_protocol::{Dialect, Stand, Topic};
 use crate::encoding::Encoding;
 use crate::keys::SubscriptionKey;
 use crate::log::Log;
+use crate::wait::Kind;
 use crate::{OnSlow, Tag};
 
 /// What holds for a topic as long as it has subscribers.
@@ -38,6 +39,8 @@ pub(crate) struct TopicState {
 #[derive(Debug)]
 pub(crate) struct Lane {
     pub(crate) encoding: Encoding,
+    /// What its deliveries are told apart by.
+    pub(crate) kind: Kind,
     pub(crate) subscribers: Vec<SubscriptionKey>,
     /// Only while some subscriber is behind: a quiet topic holds no buffer.
     pub(crate) log: Option<Box<Log>>,
@@ -72,7 +75,8 @@ impl TopicState {
     }
 
     pub(crate) fn lane_or_new(&mut self, encoding: Encoding) -> &mut Lane {
-        self.place(encoding).get_or_insert_with(|| Box::new(Lane::new(encoding)))
+        let tag = self.terms.tag;
+        self.place(encoding).get_or_insert_with(|| Box::new(Lane::new(encoding, tag)))
     }
 
     pub(crate) fn remove_lane(&mut self, encoding: Encoding) {
@@ -112,9 +116,10 @@ impl TopicState {
 }
 
 impl Lane {
-    fn new(encoding: Encoding) -> Self {
+    fn new(encoding: Encoding, tag: Tag) -> Self {
         Self {
             encoding,
+            kind: Kind::new(encoding.dialect, tag),
             subscribers: Vec::new(),
             log: None,
             next: 0,

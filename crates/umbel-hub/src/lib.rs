@@ -37,6 +37,7 @@ mod replay;
 mod session;
 mod slow;
 mod tally;
+mod wait;
 
 pub use hub::{AlreadySubscribed, Hub, NotSubscribed, Subscribed, Unsubscribed};
 pub use keys::SessionKey;
@@ -45,3 +46,4 @@ pub use pending::Pending;
 pub use replay::{Segment, SharedBy};
 pub use slow::{Left, OnSlow, Verdict};
 pub use tally::{Skipped, Tag, TagTally, Tally};
+pub use wait::Wait;

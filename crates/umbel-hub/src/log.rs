@@ -16,6 +16,8 @@ pub(crate) struct Log {
     trimmed: u64,
     entries: VecDeque<Entry>,
     first: u64,
+    /// When the message of the first frame was published.
+    oldest: u64,
     /// Whether any frame has an origin that must not hear it.
     has_origins: bool,
     /// Which frames are notices, in order: they tell of the topic and are no messages.
@@ -110,6 +112,9 @@ impl Log {
         encode: impl FnOnce(&mut Vec<u8>),
     ) {
         encode(&mut self.bytes);
+        if self.entries.is_empty() {
+            self.oldest = published;
+        }
         self.has_origins |= origin.is_some();
         self.entries.push_back(Entry {
             end: self.trimmed + self.bytes.len() as u64,
@@ -166,6 +171,10 @@ impl Log {
 
     /// When the message at `position` was published.
     pub(crate) fn published(&self, position: u64) -> u64 {
+        // Most are written all that there is.
+        if position == self.first {
+            return self.oldest;
+        }
         self.entries[self.index_of(position)].published
     }
 
@@ -198,6 +207,7 @@ impl Log {
             positions.before = before;
         }
         self.entries.drain(..self.index_of(slowest));
+        self.oldest = self.entries.front().map_or(0, |entry| entry.published);
         self.bytes.drain(..cut);
         self.trimmed += cut as u64;
         self.first = slowest;

@@ -11,6 +11,7 @@ use umbel_protocol::{GapReason, Position, Topic};
 
 use crate::cut::Part;
 use crate::keys::SessionKey;
+use crate::wait::Subject;
 use crate::{Hub, Skipped};
 
 /// Items of one topic in a row, as frames of one encoding.
@@ -213,13 +214,14 @@ impl<S> Hub<S> {
     }
 
     fn render_subscription(&mut self, session: SessionKey, key: crate::keys::SubscriptionKey) {
-        let Self { subscriptions, topics, sessions, tally, .. } = self;
+        let Self { subscriptions, topics, sessions, tally, waits, .. } = self;
         let state = &mut sessions[session.index()];
         let subscription = &mut subscriptions[key.index()];
         let topic = &topics[subscription.topic.index()];
         let lane = topic.lane(subscription.encoding);
         let log = lane.log();
         let out = state.control.bytes_mut();
+        let mut is_noted = false;
         while subscription.position < lane.next && out.len() < RENDER_BYTES {
             let at = subscription.position;
             subscription.position += 1;
@@ -235,7 +237,11 @@ impl<S> Hub<S> {
                 composite.write_id(out);
             }
             out.extend_from_slice(log.frame(at));
-            tally.by_tag[topic.terms.tag.index()].delivered += u64::from(!log.is_notice(at));
+            let is_message = !log.is_notice(at);
+            tally.by_tag[topic.terms.tag.index()].delivered += u64::from(is_message);
+            if is_message && !std::mem::replace(&mut is_noted, true) {
+                waits.note(Subject::new(log.published(at), lane.kind));
+            }
         }
         if subscription.position == lane.next {
             self.caught_up(session, key);

@@ -386,7 +386,7 @@ impl Worker {
         poll_fn(|_| {
             let mut hub = self.hub.borrow_mut();
             if is_high(&hub) {
-                self.flush(&mut hub, session.key, self.clock.micros());
+                self.flush(&mut hub, session.key);
             }
             if is_high(&hub) { Poll::Pending } else { Poll::Ready(()) }
         })

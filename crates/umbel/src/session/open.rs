@@ -149,7 +149,7 @@ impl Worker {
         let now = self.clock.micros();
         let handshake = self.metrics.handshake_seconds.of(opening.dialect.into());
         handshake.observe(now.saturating_sub(opening.began), 1);
-        self.flush(&mut hub, key, now);
+        self.flush(&mut hub, key);
     }
 
     /// Takes note of how a session fares that named where it goes on.

@@ -77,7 +77,7 @@ impl SessionTask {
         if state.blocked {
             std::task::ready!(state.wire.poll_writable(context));
             state.set_blocked(false, &self.worker.ledger, self.worker.socket_bytes);
-            self.worker.flush(&mut hub, self.session.key, self.worker.clock.micros());
+            self.worker.flush(&mut hub, self.session.key);
         }
         Poll::Ready(Ok(()))
     }
@@ -145,7 +145,7 @@ impl SessionTask {
             }
         }
         if hub.control_len(self.session.key) > 0 {
-            self.worker.flush(&mut hub, self.session.key, self.worker.clock.micros());
+            self.worker.flush(&mut hub, self.session.key);
         }
         if Worker::is_alive(&hub, self.session) { Alive::Yes } else { Alive::No }
     }

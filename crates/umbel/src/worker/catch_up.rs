@@ -147,7 +147,7 @@ impl Worker {
                 }
             }
         }
-        self.flush(&mut hub, session.key, self.clock.micros());
+        self.flush(&mut hub, session.key);
     }
 
     /// What the session lacks can't be had; it goes on with what comes.
@@ -173,7 +173,7 @@ impl Worker {
                 if let Some(catch_ups) = &mut state.catch_ups {
                     catch_ups.end_wait();
                 }
-                self.flush(&mut hub, session.key, self.clock.micros());
+                self.flush(&mut hub, session.key);
             }
         }
     }

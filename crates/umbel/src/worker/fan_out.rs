@@ -104,19 +104,20 @@ impl Worker {
     fn write_some_due(&self) -> bool {
         let mut hub = self.hub.borrow_mut();
         let written_before = self.metrics.sent_bytes.get();
-        let mut now = 0;
         for turn in 0..WRITES_PER_TURN {
             if turn % WRITES_PER_CLOCK == 0 {
-                now = self.clock.micros();
+                self.observe_waits(&mut hub, || self.clock.micros());
                 if self.metrics.sent_bytes.get() - written_before > BYTES_PER_TURN {
                     return true;
                 }
             }
             let Some(session) = hub.next_due() else {
+                self.observe_waits(&mut hub, || self.clock.micros());
                 return false;
             };
-            self.flush(&mut hub, session, now);
+            self.write_out(&mut hub, session);
         }
+        self.observe_waits(&mut hub, || self.clock.micros());
         true
     }
 

@@ -1,7 +1,7 @@
 //! Writing to sessions, and ending them.
 
 use umbel_broker::Reader;
-use umbel_hub::{Hub, Left, OnSlow, SessionKey, Tag, Verdict};
+use umbel_hub::{Hub, Left, OnSlow, SessionKey, Verdict, Wait};
 use umbel_metrics::{LabelSet, Transport};
 use umbel_protocol::websocket::{self, Opcode};
 use umbel_protocol::{After, Dialect, GapReason, Topic, sse};
@@ -21,18 +21,30 @@ const CLOSES_PER_SECOND: usize = 100;
 const PIECES_PER_TURN: u32 = 4;
 
 impl Worker {
-    /// Writes what is due to a session. `now` is [`crate::clock::Clock::micros`], perhaps a few
-    /// writes old.
+    /// Writes what is due to a session.
+    pub(crate) fn flush(&self, hub: &mut Hub<Session>, key: SessionKey) {
+        self.write_out(hub, key);
+        self.observe_waits(hub, || self.clock.micros());
+    }
+
+    /// Records how long what was written since the last time had been on its way.
+    pub(super) fn observe_waits(&self, hub: &mut Hub<Session>, now: impl Fn() -> u64) {
+        while let Some(Wait { published, tag, dialect, writes }) = hub.take_wait() {
+            let of_transport = &self.metrics.delivery_seconds[Transport::from(dialect).index()];
+            of_transport[tag.index()].observe(now().saturating_sub(published), writes);
+        }
+    }
+
+    /// Writes what is due to a session. [`Worker::observe_waits`] must follow.
     ///
     /// HOT PATH: once per session and batch; one system call if the socket takes everything.
-    pub(crate) fn flush(&self, hub: &mut Hub<Session>, key: SessionKey, now: u64) {
+    pub(super) fn write_out(&self, hub: &mut Hub<Session>, key: SessionKey) {
         let mut pieces = 0;
         loop {
             let session = hub.get(key).expect("only open sessions are flushed");
             if session.blocked || session.phase == Phase::Opening {
                 return self.hold_to_budget(hub, key);
             }
-            let since = hub.pending_since(key);
             let written = if hub.is_composite(key) {
                 hub.render(key);
                 hub.get(key).expect("it was there a moment ago").wire.write(hub.pending(key))
@@ -40,7 +52,7 @@ impl Worker {
                 session.wire.write(hub.pending(key))
             };
             match written {
-                Ok(Written::Bytes(bytes)) => self.wrote(hub, key, bytes, since, now),
+                Ok(Written::Bytes(bytes)) => self.wrote(hub, key, bytes),
                 Ok(Written::Nothing) => {
                     hub.advance(key, 0);
                 }
@@ -72,22 +84,8 @@ impl Worker {
 
     #[allow(clippy::inline_always, reason = "a call costs 50 of the 880 instructions per write")]
     #[inline(always)]
-    pub(super) fn wrote(
-        &self,
-        hub: &mut Hub<Session>,
-        key: SessionKey,
-        bytes: usize,
-        since: Option<(u64, Tag)>,
-        now: u64,
-    ) {
-        let delivered = hub.advance(key, bytes);
-        if let Some((published, tag)) = since
-            && (delivered > 0 || hub.is_composite(key))
-        {
-            let transport = Transport::from(hub.dialect(key));
-            let histogram = &self.metrics.delivery_seconds[transport.index()][tag.index()];
-            histogram.observe(now.saturating_sub(published), 1);
-        }
+    pub(super) fn wrote(&self, hub: &mut Hub<Session>, key: SessionKey, bytes: usize) {
+        hub.advance(key, bytes);
         self.metrics.sent_bytes.add(bytes as u64);
         self.metrics.writes.add(1);
         let now = self.now();
@@ -214,7 +212,7 @@ impl Worker {
         let code = reason.code();
         if hub.get(key).is_some_and(|session| !session.blocked) {
             // What it is due already it gets.
-            self.flush(hub, key, self.clock.micros());
+            self.flush(hub, key);
         }
         if hub.get(key).is_none() {
             return;
@@ -260,7 +258,7 @@ impl Worker {
         drop(session.catch_ups.take());
         hub.leave_all(key, |topic| self.left(topic));
         write_last(dialect, hub.control(key));
-        self.flush(hub, key, self.clock.micros());
+        self.flush(hub, key);
     }
 
     /// Takes a session out at once: its connection is gone, or all is said.
@@ -293,7 +291,7 @@ impl Worker {
             }
             Dialect::Sse => sse::write_comment(hub.control(key), "heartbeat"),
         }
-        self.flush(hub, key, self.clock.micros());
+        self.flush(hub, key);
     }
 
     /// Has those sessions of a topic closed that would rather be closed than miss a message, a few

@@ -30,10 +30,8 @@ impl Worker {
         };
         state.blocked = false;
         let phase = state.phase;
-        let mut since = hub.pending_since(key);
         let mut bytes = gather(&mut hub, key);
         while bytes.is_empty() && phase == Phase::Open && self.drained(&mut hub, key) {
-            since = hub.pending_since(key);
             bytes = gather(&mut hub, key);
         }
         if bytes.is_empty() {
@@ -46,7 +44,8 @@ impl Worker {
             };
         }
         self.pace.step();
-        self.wrote(&mut hub, key, bytes.len(), since, self.clock.micros());
+        self.wrote(&mut hub, key, bytes.len());
+        self.observe_waits(&mut hub, || self.clock.micros());
         if hub.is_drained(key) {
             self.discharge_control(&mut hub, key);
         }
