@@ -31,7 +31,7 @@ impl Appending<'_> {
             // Who asks is a session with a cursor of its own, and who falls behind and reads on
             // from history.
             let asked = lane.encoding.without_id || self.on_slow == OnSlow::Drop;
-            log.restart(lane.next, self.before.filter(|_| asked));
+            log.restart(lane.kind, lane.next, self.before.filter(|_| asked));
             self.tally.log_bytes += log.capacity();
             log
         });

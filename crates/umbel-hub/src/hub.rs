@@ -170,6 +170,19 @@ impl<S> Hub<S> {
         Pending::new(self, session)
     }
 
+    /// Takes note that so many bytes were written to a session in one go, whatever they are.
+    ///
+    /// HOT PATH: once per write.
+    pub fn count_write(&mut self, bytes: usize) {
+        self.tally.writes += 1;
+        self.tally.written_bytes += bytes as u64;
+    }
+
+    /// How many bytes were written, all together.
+    pub fn written_bytes(&self) -> u64 {
+        self.tally.written_bytes
+    }
+
     /// Takes note that the first `written` bytes of [`Hub::pending`] were written. To be called also when nothing was pending, since then own
     /// frames may have been passed over.
     ///
@@ -182,12 +195,14 @@ impl<S> Hub<S> {
             debug_assert_eq!(written, 0, "what was due was rendered among its own bytes");
             return;
         }
-        let mut is_noted = false;
+        // Of what several topics have, the first is what was written first.
+        let mut writes = 1;
         while let Some(key) = self.sessions[session.index()].first_due {
             let (step, oldest) = self.advance_subscription(session, key, written);
             written -= step.used;
-            if step.delivered > 0 && !std::mem::replace(&mut is_noted, true) {
-                self.waits.note(oldest);
+            if step.delivered > 0 {
+                self.waits.note(oldest, writes, step.delivered);
+                writes = 0;
             }
             if self.subscriptions[key.index()].due {
                 break;
@@ -283,8 +298,10 @@ impl<S> Hub<S> {
     }
 
     /// What was counted so far.
-    pub fn tally(&self) -> &Tally {
-        &self.tally
+    pub fn tally(&self) -> Tally {
+        let mut tally = self.tally;
+        self.waits.add_to(&mut tally);
+        tally
     }
 
     /// The most bytes that a session was found behind by since the last call.
@@ -441,11 +458,10 @@ impl<S> Hub<S> {
         let topic = &self.topics[subscription.topic.index()];
         let lane = topic.lane(subscription.encoding);
         let log = lane.log();
-        let oldest = Subject::new(log.published(subscription.position), lane.kind);
+        let oldest = log.subject(subscription.position);
         let step = log.step(subscription.position, state.partial, state.id, written);
         subscription.position = step.position;
         state.partial = step.partial;
-        self.tally.by_tag[topic.terms.tag.index()].delivered += step.delivered;
         self.tally.skip(Skipped::Own, step.own);
         if step.position == lane.next {
             self.caught_up(session, key);

@@ -8,6 +8,8 @@ use std::collections::VecDeque;
 
 use umbel_protocol::{Position, SessionId};
 
+use crate::wait::{Kind, Subject};
+
 /// Frames from `first` on, in order, contiguous.
 #[derive(Debug, Default)]
 pub(crate) struct Log {
@@ -16,8 +18,10 @@ pub(crate) struct Log {
     trimmed: u64,
     entries: VecDeque<Entry>,
     first: u64,
-    /// When the message of the first frame was published.
-    oldest: u64,
+    /// What its deliveries are told apart by.
+    kind: Kind,
+    /// The first frame's.
+    oldest: Subject,
     /// Whether any frame has an origin that must not hear it.
     has_origins: bool,
     /// Which frames are notices, in order: they tell of the topic and are no messages.
@@ -32,8 +36,7 @@ pub(crate) struct Log {
 struct Entry {
     /// Where the frame ends, in bytes since the log began.
     end: u64,
-    /// When the message was published, in the caller's microseconds.
-    published: u64,
+    subject: Subject,
     origin: Option<SessionId>,
 }
 
@@ -67,7 +70,8 @@ const KEEP_CAPACITY: usize = 64 * 1024;
 impl Log {
     /// Makes an empty log whose next frame is `first`, keeping the allocations. It keeps positions
     /// if it is told where the topic stands.
-    pub(crate) fn restart(&mut self, first: u64, stand: Option<Position>) {
+    pub(crate) fn restart(&mut self, kind: Kind, first: u64, stand: Option<Position>) {
+        self.kind = kind;
         self.bytes.clear();
         self.entries.clear();
         self.trimmed = 0;
@@ -112,13 +116,14 @@ impl Log {
         encode: impl FnOnce(&mut Vec<u8>),
     ) {
         encode(&mut self.bytes);
+        let subject = Subject::new(published, self.kind);
         if self.entries.is_empty() {
-            self.oldest = published;
+            self.oldest = subject;
         }
         self.has_origins |= origin.is_some();
         self.entries.push_back(Entry {
             end: self.trimmed + self.bytes.len() as u64,
-            published,
+            subject,
             origin,
         });
     }
@@ -136,10 +141,14 @@ impl Log {
     }
 
     /// How many of the frames from `from` up to `to` are messages.
+    #[allow(clippy::inline_always, reason = "a call would cost the hot path as much again")]
+    #[inline(always)]
     pub(crate) fn messages_between(&self, from: u64, to: u64) -> u64 {
-        if self.notices.is_empty() {
-            return to - from;
-        }
+        if self.notices.is_empty() { to - from } else { self.messages_without_notices(from, to) }
+    }
+
+    #[cold]
+    fn messages_without_notices(&self, from: u64, to: u64) -> u64 {
         let before = |position| self.notices.partition_point(|notice| *notice < position) as u64;
         (to - from) - (before(to) - before(from))
     }
@@ -169,13 +178,15 @@ impl Log {
         self.start_of(position + 1) - self.start_of(position)
     }
 
-    /// When the message at `position` was published.
-    pub(crate) fn published(&self, position: u64) -> u64 {
+    /// What a write that begins at `position` is noted by.
+    #[allow(clippy::inline_always, reason = "a call would cost the hot path as much again")]
+    #[inline(always)]
+    pub(crate) fn subject(&self, position: u64) -> Subject {
         // Most are written all that there is.
         if position == self.first {
             return self.oldest;
         }
-        self.entries[self.index_of(position)].published
+        self.entries[self.index_of(position)].subject
     }
 
     /// What the allocations take, in bytes.
@@ -207,7 +218,7 @@ impl Log {
             positions.before = before;
         }
         self.entries.drain(..self.index_of(slowest));
-        self.oldest = self.entries.front().map_or(0, |entry| entry.published);
+        self.oldest = self.entries.front().map_or_else(Subject::default, |entry| entry.subject);
         self.bytes.drain(..cut);
         self.trimmed += cut as u64;
         self.first = slowest;
@@ -262,6 +273,8 @@ impl Log {
     /// Where a subscription stands after `written` bytes of its runs were written.
     ///
     /// HOT PATH: once per session and batch; searches only where a write was cut short.
+    #[allow(clippy::inline_always, reason = "a call would cost the hot path as much again")]
+    #[inline(always)]
     pub(crate) fn step(
         &self,
         position: u64,
@@ -282,6 +295,7 @@ impl Log {
         self.step_by_frames(position, partial, session, written)
     }
 
+    #[cold]
     fn step_by_frames(
         &self,
         position: u64,
@@ -372,7 +386,7 @@ mod tests {
 
     fn log_of(frames: &[(&str, Option<SessionId>)]) -> Log {
         let mut log = Log::default();
-        log.restart(10, None);
+        log.restart(Kind::default(), 10, None);
         for (at, (frame, origin)) in frames.iter().enumerate() {
             log.append(at as u64, *origin, |out| {
                 out.extend_from_slice(frame.as_bytes());

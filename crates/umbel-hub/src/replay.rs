@@ -11,7 +11,6 @@ use umbel_protocol::{GapReason, Position, Topic};
 
 use crate::cut::Part;
 use crate::keys::SessionKey;
-use crate::wait::Subject;
 use crate::{Hub, Skipped};
 
 /// Items of one topic in a row, as frames of one encoding.
@@ -221,7 +220,7 @@ impl<S> Hub<S> {
         let lane = topic.lane(subscription.encoding);
         let log = lane.log();
         let out = state.control.bytes_mut();
-        let mut is_noted = false;
+        let mut writes = 1;
         while subscription.position < lane.next && out.len() < RENDER_BYTES {
             let at = subscription.position;
             subscription.position += 1;
@@ -237,10 +236,8 @@ impl<S> Hub<S> {
                 composite.write_id(out);
             }
             out.extend_from_slice(log.frame(at));
-            let is_message = !log.is_notice(at);
-            tally.by_tag[topic.terms.tag.index()].delivered += u64::from(is_message);
-            if is_message && !std::mem::replace(&mut is_noted, true) {
-                waits.note(Subject::new(log.published(at), lane.kind));
+            if !log.is_notice(at) {
+                waits.note(log.subject(at), std::mem::take(&mut writes), 1);
             }
         }
         if subscription.position == lane.next {

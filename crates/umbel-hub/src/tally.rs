@@ -11,6 +11,10 @@ pub struct Tally {
     pub skipped: [u64; Skipped::COUNT],
     /// Frames of history written whole, which nobody expected.
     pub replayed: u64,
+    /// Writes, whatever was in them.
+    pub writes: u64,
+    /// What these had in bytes.
+    pub written_bytes: u64,
     /// Gaps told, or for the plain dialect counted.
     pub gaps: u64,
     /// What the logs take in memory, in bytes.

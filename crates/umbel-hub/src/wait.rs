@@ -1,12 +1,12 @@
 //! How long messages were on their way when they were written.
 //!
-//! The hub has no clock. It notes which message each write began with, runs of the same one as one
-//! note, and whoever calls it asks for the notes when it next looks at its clock: so that a write
-//! costs a comparison, and most of it is paid once for many.
+//! The hub has no clock. It notes which message each write began with and how many it delivered, runs
+//! of the same one as one note, and whoever calls it asks for the notes when it next looks at its
+//! clock: so that a write costs a comparison and two additions, and the rest is paid once for many.
 
 use umbel_protocol::Dialect;
 
-use crate::{Hub, Tag};
+use crate::{Hub, Tag, Tally};
 
 /// Writes that began with the same message, or with others that were published at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub struct Wait {
     pub writes: u64,
 }
 
-/// The notes. Never more than there were writes since they were last asked for.
+/// The notes. Never more than there were subscriptions written since they were last asked for.
 #[derive(Debug, Default)]
 pub(crate) struct Waits {
     newest: Note,
@@ -32,6 +32,8 @@ pub(crate) struct Waits {
 struct Note {
     subject: Subject,
     writes: u64,
+    /// Messages, of which the first of each write is the subject.
+    delivered: u64,
 }
 
 /// A time of publishing, and in the lowest bits the [`Kind`]. One number, to be compared at once.
@@ -39,7 +41,7 @@ struct Note {
 pub(crate) struct Subject(u64);
 
 /// What messages are told apart by: tag and dialect.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Kind(u8);
 
 const TAG_BITS: u32 = 5;
@@ -59,7 +61,8 @@ impl Subject {
         Self(published << KIND_BITS | u64::from(kind.0))
     }
 
-    fn published(self) -> u64 {
+    /// When it was published.
+    pub(crate) fn published(self) -> u64 {
         self.0 >> KIND_BITS
     }
 
@@ -74,22 +77,38 @@ impl Subject {
 }
 
 impl Waits {
+    /// Notes that so many messages were delivered, `subject` first; `writes` is 0 if they weren't the
+    /// first of their write.
+    ///
     /// HOT PATH: once per write.
     #[allow(clippy::inline_always, reason = "a call would cost more than what it does")]
     #[inline(always)]
-    pub(crate) fn note(&mut self, subject: Subject) {
+    pub(crate) fn note(&mut self, subject: Subject, writes: u64, delivered: u64) {
         if self.newest.subject == subject {
-            self.newest.writes += 1;
+            self.newest.writes += writes;
+            self.newest.delivered += delivered;
         } else {
-            self.begin(subject);
+            self.begin(Note { subject, writes, delivered });
         }
     }
 
     #[cold]
-    fn begin(&mut self, subject: Subject) {
-        let before = std::mem::replace(&mut self.newest, Note { subject, writes: 1 });
-        if before.writes > 0 {
+    fn begin(&mut self, note: Note) {
+        let before = std::mem::replace(&mut self.newest, note);
+        if before.delivered > 0 {
             self.earlier.push(before);
+        }
+    }
+
+    fn take(&mut self) -> Option<Note> {
+        let note = self.earlier.pop().unwrap_or_else(|| std::mem::take(&mut self.newest));
+        (note.delivered > 0).then_some(note)
+    }
+
+    /// Adds what is noted to a tally.
+    pub(crate) fn add_to(&self, tally: &mut Tally) {
+        for note in self.earlier.iter().chain([&self.newest]) {
+            tally.by_tag[note.subject.tag().index()].delivered += note.delivered;
         }
     }
 }
@@ -97,17 +116,14 @@ impl Waits {
 impl<S> Hub<S> {
     /// Gives out, one by one, which messages were written since this was last done.
     pub fn take_wait(&mut self) -> Option<Wait> {
-        let note = match self.waits.earlier.pop() {
-            Some(earlier) => earlier,
-            None => std::mem::take(&mut self.waits.newest),
-        };
-        let Note { subject, writes } = note;
-        (writes > 0).then(|| Wait {
-            published: subject.published(),
-            tag: subject.tag(),
-            dialect: subject.dialect(),
-            writes,
-        })
+        while let Some(Note { subject, writes, delivered }) = self.waits.take() {
+            let (published, tag, dialect) = (subject.published(), subject.tag(), subject.dialect());
+            self.tally.by_tag[tag.index()].delivered += delivered;
+            if writes > 0 {
+                return Some(Wait { published, tag, dialect, writes });
+            }
+        }
+        None
     }
 }
 

@@ -281,7 +281,7 @@ impl Bed {
             self.write(session, usize::MAX);
             check(&self.clients[session], self.on_slow);
         }
-        let tally = *self.hub.tally();
+        let tally = self.hub.tally();
         assert_eq!(tally.in_flight(), 0, "{tally:?}");
         assert_eq!(tally.log_bytes, 0, "all logs are given back");
         assert_eq!(tally.gaps > 0, self.gaps > 0);

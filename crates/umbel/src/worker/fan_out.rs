@@ -103,11 +103,11 @@ impl Worker {
     /// HOT PATH.
     fn write_some_due(&self) -> bool {
         let mut hub = self.hub.borrow_mut();
-        let written_before = self.metrics.sent_bytes.get();
+        let written_before = hub.written_bytes();
         for turn in 0..WRITES_PER_TURN {
             if turn % WRITES_PER_CLOCK == 0 {
                 self.observe_waits(&mut hub, || self.clock.micros());
-                if self.metrics.sent_bytes.get() - written_before > BYTES_PER_TURN {
+                if hub.written_bytes() - written_before > BYTES_PER_TURN {
                     return true;
                 }
             }

@@ -86,8 +86,7 @@ impl Worker {
     #[inline(always)]
     pub(super) fn wrote(&self, hub: &mut Hub<Session>, key: SessionKey, bytes: usize) {
         hub.advance(key, bytes);
-        self.metrics.sent_bytes.add(bytes as u64);
-        self.metrics.writes.add(1);
+        hub.count_write(bytes);
         let now = self.now();
         let session = hub.get_mut(key).expect("it was written to a moment ago");
         session.last_written = now;

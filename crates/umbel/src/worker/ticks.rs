@@ -151,6 +151,8 @@ impl Worker {
             .deliveries_pending
             .set_count(usize::try_from(tally.in_flight()).unwrap_or(usize::MAX));
         metrics.replayed.set(tally.replayed);
+        metrics.writes.set(tally.writes);
+        metrics.sent_bytes.set(tally.written_bytes);
         for reason in Skipped::ALL {
             metrics.deliveries_skipped.of(Skip(reason)).set(tally.skipped[reason.index()]);
         }
