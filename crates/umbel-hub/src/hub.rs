@@ -195,14 +195,17 @@ impl<S> Hub<S> {
             debug_assert_eq!(written, 0, "what was due was rendered among its own bytes");
             return;
         }
-        // Of what several topics have, the first is what was written first.
-        let mut writes = 1;
+        let mut is_first = true;
         while let Some(key) = self.sessions[session.index()].first_due {
             let (step, oldest) = self.advance_subscription(session, key, written);
             written -= step.used;
             if step.delivered > 0 {
-                self.waits.note(oldest, writes, step.delivered);
-                writes = 0;
+                if is_first {
+                    self.waits.note(oldest, step.delivered);
+                } else {
+                    self.tally.by_tag[oldest.tag().index()].delivered += step.delivered;
+                }
+                is_first = false;
             }
             if self.subscriptions[key.index()].due {
                 break;

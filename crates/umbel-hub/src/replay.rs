@@ -220,7 +220,7 @@ impl<S> Hub<S> {
         let lane = topic.lane(subscription.encoding);
         let log = lane.log();
         let out = state.control.bytes_mut();
-        let mut writes = 1;
+        let (mut oldest, mut delivered) = (None, 0);
         while subscription.position < lane.next && out.len() < RENDER_BYTES {
             let at = subscription.position;
             subscription.position += 1;
@@ -237,8 +237,12 @@ impl<S> Hub<S> {
             }
             out.extend_from_slice(log.frame(at));
             if !log.is_notice(at) {
-                waits.note(log.subject(at), std::mem::take(&mut writes), 1);
+                oldest.get_or_insert(log.subject(at));
+                delivered += 1;
             }
+        }
+        if let Some(oldest) = oldest {
+            waits.note(oldest, delivered);
         }
         if subscription.position == lane.next {
             self.caught_up(session, key);

@@ -66,7 +66,7 @@ impl Subject {
         self.0 >> KIND_BITS
     }
 
-    fn tag(self) -> Tag {
+    pub(crate) fn tag(self) -> Tag {
         Tag::new((self.0 & ((1 << TAG_BITS) - 1)) as usize)
     }
 
@@ -77,18 +77,17 @@ impl Subject {
 }
 
 impl Waits {
-    /// Notes that so many messages were delivered, `subject` first; `writes` is 0 if they weren't the
-    /// first of their write.
+    /// Notes a write of so many messages, at least one, `subject` first.
     ///
     /// HOT PATH: once per write.
     #[allow(clippy::inline_always, reason = "a call would cost more than what it does")]
     #[inline(always)]
-    pub(crate) fn note(&mut self, subject: Subject, writes: u64, delivered: u64) {
+    pub(crate) fn note(&mut self, subject: Subject, delivered: u64) {
         if self.newest.subject == subject {
-            self.newest.writes += writes;
+            self.newest.writes += 1;
             self.newest.delivered += delivered;
         } else {
-            self.begin(Note { subject, writes, delivered });
+            self.begin(Note { subject, writes: 1, delivered });
         }
     }
 
@@ -116,14 +115,10 @@ impl Waits {
 impl<S> Hub<S> {
     /// Gives out, one by one, which messages were written since this was last done.
     pub fn take_wait(&mut self) -> Option<Wait> {
-        while let Some(Note { subject, writes, delivered }) = self.waits.take() {
-            let (published, tag, dialect) = (subject.published(), subject.tag(), subject.dialect());
-            self.tally.by_tag[tag.index()].delivered += delivered;
-            if writes > 0 {
-                return Some(Wait { published, tag, dialect, writes });
-            }
-        }
-        None
+        let Note { subject, writes, delivered } = self.waits.take()?;
+        let (published, tag, dialect) = (subject.published(), subject.tag(), subject.dialect());
+        self.tally.by_tag[tag.index()].delivered += delivered;
+        Some(Wait { published, tag, dialect, writes })
     }
 }
 
