@@ -10,11 +10,11 @@ use crate::cut::{Cut, CutFrames};
 use crate::encoding::{Encoding, EventNames};
 use crate::keys::{SessionKey, SubscriptionKey, TopicKey};
 use crate::lane::TopicState;
-use crate::log::{Log, Step};
+use crate::log::{Ahead, Log};
 use crate::replay::Share;
 use crate::session::{Session, Subscription};
 use crate::tally::Skipped;
-use crate::wait::{Subject, Waits};
+use crate::wait::Waits;
 use crate::{Pending, Segment, Tally, Terms};
 
 /// Topics, subscriptions and sessions of one worker. `S` is what the caller keeps per session.
@@ -195,18 +195,9 @@ impl<S> Hub<S> {
             debug_assert_eq!(written, 0, "what was due was rendered among its own bytes");
             return;
         }
-        let mut is_first = true;
+        let mut is_noted = false;
         while let Some(key) = self.sessions[session.index()].first_due {
-            let (step, oldest) = self.advance_subscription(session, key, written);
-            written -= step.used;
-            if step.delivered > 0 {
-                if is_first {
-                    self.waits.note(oldest, step.delivered);
-                } else {
-                    self.tally.by_tag[oldest.tag().index()].delivered += step.delivered;
-                }
-                is_first = false;
-            }
+            written -= self.advance_subscription(session, key, written, &mut is_noted);
             if self.subscriptions[key.index()].due {
                 break;
             }
@@ -449,27 +440,45 @@ impl<S> Hub<S> {
         taken
     }
 
-    /// Moves the first due subscription by what was written of it; also gives what came first.
+    /// Moves the first due subscription by what was written of it; returns the bytes used. A write is
+    /// noted by the first message that it delivers.
     fn advance_subscription(
         &mut self,
         session: SessionKey,
         key: SubscriptionKey,
         written: usize,
-    ) -> (Step, Subject) {
+        is_noted: &mut bool,
+    ) -> usize {
         let state = &mut self.sessions[session.index()];
         let subscription = &mut self.subscriptions[key.index()];
-        let topic = &self.topics[subscription.topic.index()];
-        let lane = topic.lane(subscription.encoding);
+        let lane = self.topics[subscription.topic.index()].lane(subscription.encoding);
         let log = lane.log();
-        let oldest = log.subject(subscription.position);
-        let step = log.step(subscription.position, state.partial, state.id, written);
-        subscription.position = step.position;
-        state.partial = step.partial;
-        self.tally.skip(Skipped::Own, step.own);
-        if step.position == lane.next {
+        let Ahead { subject, bytes } = log.ahead_of(subscription.position);
+        let rest = bytes - state.partial as usize;
+        // Nearly always all is written, of messages that the session is to hear.
+        let (used, delivered) = if log.is_simple() && written >= rest {
+            let delivered = lane.next - subscription.position;
+            subscription.position = lane.next;
+            state.partial = 0;
+            (rest, delivered)
+        } else {
+            let step = log.step(subscription.position, state.partial, state.id, written);
+            subscription.position = step.position;
+            state.partial = step.partial;
+            self.tally.skip(Skipped::Own, step.own);
+            (step.used, step.delivered)
+        };
+        if delivered > 0 {
+            if std::mem::replace(is_noted, true) {
+                self.tally.by_tag[subject.tag().index()].delivered += delivered;
+            } else {
+                self.waits.note(subject, delivered);
+            }
+        }
+        if subscription.position == lane.next {
             self.caught_up(session, key);
         }
-        (step, oldest)
+        used
     }
 
     /// Takes the first due subscription of a session, which has nothing to be written any more,

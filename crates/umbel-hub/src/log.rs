@@ -24,6 +24,8 @@ pub(crate) struct Log {
     oldest: Subject,
     /// Whether any frame has an origin that must not hear it.
     has_origins: bool,
+    /// Whether there are neither origins nor notices.
+    is_simple: bool,
     /// Which frames are notices, in order: they tell of the topic and are no messages.
     notices: VecDeque<u64>,
     /// Where the topic stood before the first frame and after each, if anybody may ask.
@@ -44,6 +46,15 @@ struct Entry {
 struct Positions {
     before: Position,
     after: VecDeque<Position>,
+}
+
+/// What lies between a position and the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ahead {
+    /// The first frame's.
+    pub(crate) subject: Subject,
+    /// Of all frames, those that the session must not hear included.
+    pub(crate) bytes: usize,
 }
 
 /// How far a write went into one subscription's frames.
@@ -77,6 +88,7 @@ impl Log {
         self.trimmed = 0;
         self.first = first;
         self.has_origins = false;
+        self.is_simple = true;
         self.notices.clear();
         self.positions = stand.map(|before| Positions { before, after: VecDeque::new() });
         self.trim_at = TRIM_STEP;
@@ -121,6 +133,7 @@ impl Log {
             self.oldest = subject;
         }
         self.has_origins |= origin.is_some();
+        self.is_simple &= origin.is_none();
         self.entries.push_back(Entry {
             end: self.trimmed + self.bytes.len() as u64,
             subject,
@@ -131,6 +144,7 @@ impl Log {
     /// Appends a notice.
     pub(crate) fn append_notice(&mut self, published: u64, encode: impl FnOnce(&mut Vec<u8>)) {
         self.notices.push_back(self.end());
+        self.is_simple = false;
         self.append(published, None, encode);
     }
 
@@ -141,14 +155,10 @@ impl Log {
     }
 
     /// How many of the frames from `from` up to `to` are messages.
-    #[allow(clippy::inline_always, reason = "a call would cost the hot path as much again")]
-    #[inline(always)]
     pub(crate) fn messages_between(&self, from: u64, to: u64) -> u64 {
-        if self.notices.is_empty() { to - from } else { self.messages_without_notices(from, to) }
-    }
-
-    #[cold]
-    fn messages_without_notices(&self, from: u64, to: u64) -> u64 {
+        if self.notices.is_empty() {
+            return to - from;
+        }
         let before = |position| self.notices.partition_point(|notice| *notice < position) as u64;
         (to - from) - (before(to) - before(from))
     }
@@ -179,14 +189,26 @@ impl Log {
     }
 
     /// What a write that begins at `position` is noted by.
-    #[allow(clippy::inline_always, reason = "a call would cost the hot path as much again")]
-    #[inline(always)]
     pub(crate) fn subject(&self, position: u64) -> Subject {
-        // Most are written all that there is.
-        if position == self.first {
-            return self.oldest;
-        }
         self.entries[self.index_of(position)].subject
+    }
+
+    /// What lies ahead of a subscription.
+    ///
+    /// HOT PATH: once per session and batch.
+    #[allow(clippy::inline_always, reason = "a call would cost as much again")]
+    #[inline(always)]
+    pub(crate) fn ahead_of(&self, position: u64) -> Ahead {
+        // Most are given all that there is.
+        if position == self.first {
+            return Ahead { subject: self.oldest, bytes: self.bytes.len() };
+        }
+        Ahead { subject: self.subject(position), bytes: self.bytes_from(position) }
+    }
+
+    /// Whether all frames are messages that every session hears.
+    pub(crate) fn is_simple(&self) -> bool {
+        self.is_simple
     }
 
     /// What the allocations take, in bytes.
@@ -270,33 +292,9 @@ impl Log {
         Runs { log: self, position, partial, session }
     }
 
-    /// Where a subscription stands after `written` bytes of its runs were written.
-    ///
-    /// HOT PATH: once per session and batch; searches only where a write was cut short.
-    #[allow(clippy::inline_always, reason = "a call would cost the hot path as much again")]
-    #[inline(always)]
+    /// Where a subscription stands after `written` bytes of its runs were written. [`Log::ahead_of`]
+    /// knows it sooner where all was written of a log that [is simple](Log::is_simple).
     pub(crate) fn step(
-        &self,
-        position: u64,
-        partial: u32,
-        session: SessionId,
-        written: usize,
-    ) -> Step {
-        let whole = self.bytes_from(position) - partial as usize;
-        if !self.has_origins && written >= whole {
-            return Step {
-                position: self.end(),
-                partial: 0,
-                delivered: self.messages_between(position, self.end()),
-                own: 0,
-                used: whole,
-            };
-        }
-        self.step_by_frames(position, partial, session, written)
-    }
-
-    #[cold]
-    fn step_by_frames(
         &self,
         position: u64,
         partial: u32,

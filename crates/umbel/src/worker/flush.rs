@@ -24,14 +24,16 @@ impl Worker {
     /// Writes what is due to a session.
     pub(crate) fn flush(&self, hub: &mut Hub<Session>, key: SessionKey) {
         self.write_out(hub, key);
-        self.observe_waits(hub, || self.clock.micros());
+        self.observe_waits(hub);
     }
 
     /// Records how long what was written since the last time had been on its way.
-    pub(super) fn observe_waits(&self, hub: &mut Hub<Session>, now: impl Fn() -> u64) {
+    pub(super) fn observe_waits(&self, hub: &mut Hub<Session>) {
+        let mut now = None;
         while let Some(Wait { published, tag, dialect, writes }) = hub.take_wait() {
+            let now = *now.get_or_insert_with(|| self.clock.micros());
             let of_transport = &self.metrics.delivery_seconds[Transport::from(dialect).index()];
-            of_transport[tag.index()].observe(now().saturating_sub(published), writes);
+            of_transport[tag.index()].observe(now.saturating_sub(published), writes);
         }
     }
 

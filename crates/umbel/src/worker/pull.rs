@@ -45,7 +45,7 @@ impl Worker {
         }
         self.pace.step();
         self.wrote(&mut hub, key, bytes.len());
-        self.observe_waits(&mut hub, || self.clock.micros());
+        self.observe_waits(&mut hub);
         if hub.is_drained(key) {
             self.discharge_control(&mut hub, key);
         }
