@@ -1,10 +1,14 @@
-//! The header of messages within Redis, and payloads of any kind.
+//! The header of messages within Redis, payloads of any kind, and traces.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use umbel_protocol::{Dialect, Style, Timestamp, Topic, envelope};
+use umbel_protocol::{Dialect, Style, Timestamp, Topic, TraceParent, envelope};
 
 fuzz_target!(|data: &[u8]| {
+    if let Some(parent) = std::str::from_utf8(data).ok().and_then(|text| text.parse().ok()) {
+        let parent: TraceParent = parent;
+        assert_eq!(parent.to_string().parse(), Ok(parent));
+    }
     let topic = Topic::new("a").expect("a good name");
     for bytes in [data.to_vec(), [&envelope::MAGIC[..], data].concat()] {
         let Ok(message) = envelope::decode(&topic, bytes.into(), Timestamp(1)) else { continue };

@@ -13,6 +13,7 @@ mod mailbox;
 mod memory;
 mod once;
 mod redis;
+mod witness;
 mod workers;
 
 pub use broker::{Attachment, Broker, Canaries, FetchError, Publish, PublishError, Published};
@@ -23,4 +24,5 @@ pub use memory::MemoryBroker;
 pub use redis::{
     BrokerMetrics, LIBRARY, RedisBroker, RedisSettings, RedisUrl, RedisUrlError, families,
 };
+pub use witness::Witness;
 pub use workers::WorkerId;

@@ -241,6 +241,7 @@ pub(crate) mod tests {
                 event: None,
                 published: Timestamp(0),
                 origin: None,
+                trace: None,
                 id: None,
             },
             received: number,

@@ -26,7 +26,6 @@ mod metrics;
 mod probe;
 mod publisher;
 mod reads;
-mod seldom;
 mod settings;
 mod status;
 

@@ -60,7 +60,7 @@ const ARGUMENTS: [&str; 17] = [
     "--disable-sync",
     "--no-first-run",
     "--no-proxy-server",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE *.localhost, EXCLUDE 127.0.0.1",
     // No tab is slower for not being looked at.
     "--disable-background-timer-throttling",
     "--disable-backgrounding-occluded-windows",

@@ -54,6 +54,8 @@ pub(crate) struct NodeOptions {
     pub(crate) settings: String,
     pub(crate) environment: Vec<(String, String)>,
     pub(crate) broker: Option<String>,
+    /// Whether its standard error is a pipe that nobody reads.
+    pub(crate) has_deaf_log: bool,
 }
 
 impl Default for NodeOptions {
@@ -68,6 +70,7 @@ impl Default for NodeOptions {
             settings: String::new(),
             environment: environment.into(),
             broker: None,
+            has_deaf_log: false,
         }
     }
 }
@@ -168,7 +171,9 @@ impl Node {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::default();
         let mut log_task = JoinSet::new();
-        log_task.spawn(keep_log(child.stderr.take().unwrap(), Arc::clone(&log)));
+        if !options.has_deaf_log {
+            log_task.spawn(keep_log(child.stderr.take().unwrap(), Arc::clone(&log)));
+        }
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let http = within("the node's banner", address_in_line(&mut stdout)).await;
         let admin = within("the node's banner", address_in_line(&mut stdout)).await;
@@ -358,6 +363,11 @@ impl Node {
             (count > 0).then_some(count)
         })
         .await
+    }
+
+    /// What it has logged so far, a line each.
+    pub fn log_lines(&self) -> Vec<String> {
+        self.log.lock().unwrap().lines().map(str::to_owned).collect()
     }
 
     /// Sends a signal to the process.

@@ -84,6 +84,13 @@ impl WorldBuilder {
         self
     }
 
+    /// Leaves unread what the nodes log, so that their pipes are full some time.
+    #[must_use]
+    pub fn deaf_logs(mut self) -> Self {
+        self.options.has_deaf_log = true;
+        self
+    }
+
     /// Starts everything and waits until it is ready.
     pub async fn start(self) -> World {
         let world = self.start_unready().await;

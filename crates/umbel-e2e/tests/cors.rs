@@ -73,9 +73,14 @@ async fn a_preflight_is_answered_for_those_who_are_allowed() {
         assert_eq!(allowed(&answer), (Some(DEV), Some("true"), Some("Origin")));
         assert_eq!(answer.header("access-control-allow-methods"), Some("GET, POST"));
         let headers = answer.header("access-control-allow-headers").unwrap();
-        for name in
-            ["Content-Type", "Idempotency-Key", "Last-Event-ID", "Umbel-Event", "Umbel-Origin"]
-        {
+        for name in [
+            "Content-Type",
+            "Idempotency-Key",
+            "Last-Event-ID",
+            "Traceparent",
+            "Umbel-Event",
+            "Umbel-Origin",
+        ] {
             assert!(headers.split(", ").any(|allowed| allowed == name), "{name}: {headers}");
         }
         assert_eq!(answer.header("access-control-max-age"), Some("600"));

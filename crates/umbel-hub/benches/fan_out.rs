@@ -19,6 +19,7 @@ fn delivery(topic: &Topic) -> Delivery {
             event: None,
             published: Timestamp(0),
             origin: None,
+            trace: None,
             id: None,
         },
         received: 0,

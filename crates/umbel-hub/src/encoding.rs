@@ -75,6 +75,7 @@ mod tests {
                 event: event.map(|name| EventName::new(name).unwrap()),
                 published: Timestamp(0),
                 origin: None,
+                trace: None,
                 id: None,
             },
             received: 0,

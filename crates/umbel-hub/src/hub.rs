@@ -271,6 +271,14 @@ impl<S> Hub<S> {
             .map(|key| self.subscriptions[key.index()].session)
     }
 
+    /// How many subscriptions there are to a topic.
+    pub fn subscriber_count(&self, name: &Topic) -> usize {
+        let topic = self.names.get(name).map(|topic| &self.topics[topic.index()]);
+        let lanes = |dialect| topic.into_iter().flat_map(move |topic| topic.lanes_of(dialect));
+        let all = Dialect::ALL.into_iter().flat_map(lanes);
+        all.map(|lane| lane.subscribers.len()).sum()
+    }
+
     /// The keys of all open sessions.
     pub fn sessions(&self) -> impl Iterator<Item = SessionKey> {
         self.sessions.iter().map(|(index, _)| SessionKey::new(index))

@@ -159,6 +159,7 @@ mod tests {
                 published: Timestamp(0),
                 origin: None,
                 id: None,
+                trace: None,
             };
             hub.append(&Delivery { message, received: 0, bare: false, life: 0 }, published);
             hub.mark_appended();

@@ -194,6 +194,7 @@ impl Bed {
                     event: None,
                     published: Timestamp(0),
                     origin,
+                    trace: None,
                     id: None,
                 },
                 received: u64::from(number),

@@ -152,6 +152,7 @@ mod tests {
             event: None,
             published: Timestamp(1_700_000_000_123_456),
             origin: None,
+            trace: None,
             id: None,
         }
     }

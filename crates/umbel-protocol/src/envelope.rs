@@ -13,6 +13,7 @@
 //! | 4 | event name | UTF-8 |
 //! | 5 | kind | `t` text, `j` JSON, `b` binary |
 //! | 6 | the session that shall not hear it | 16 hexadecimal digits |
+//! | 7 | the span that it comes from, if its trace is recorded | as the header `traceparent` |
 //!
 //! Lengths are unsigned LEB128 of at most two bytes. Unknown tags are skipped, so that nodes of
 //! different versions can share a broker.
@@ -22,7 +23,9 @@ use std::io::Write as _;
 
 use bytes::{Buf, Bytes};
 
-use crate::{EventName, Message, MessageId, Payload, PayloadKind, SessionId, Timestamp, Topic};
+use crate::{
+    EventName, Message, MessageId, Payload, PayloadKind, SessionId, Timestamp, Topic, TraceParent,
+};
 
 /// What every envelope begins with: two bytes that no UTF-8 text begins with, and the version.
 pub const MAGIC: [u8; 3] = [0xff, b'U', 1];
@@ -34,6 +37,7 @@ const TIME: u8 = 3;
 const EVENT: u8 = 4;
 const KIND: u8 = 5;
 const ORIGIN: u8 = 6;
+const TRACE: u8 = 7;
 
 /// The longest field, in bytes: what two bytes of length can say.
 const MAX_FIELD_BYTES: usize = (1 << 14) - 1;
@@ -64,13 +68,16 @@ pub fn encode(message: &Message) -> Vec<u8> {
     if let Some(origin) = message.origin {
         field(&mut out, ORIGIN, format_args!("{origin}"));
     }
+    if let Some(trace) = &message.trace {
+        field(&mut out, TRACE, format_args!("{trace}"));
+    }
     out.push(PAYLOAD);
     out.extend_from_slice(payload);
     out
 }
 
-/// What the publisher says of what a message is, as fields: its event and its kind. Id, time and
-/// origin are for the broker to add.
+/// What the publisher says of what a message is, as fields: its event and its kind. Id, time, origin
+/// and trace are for the broker to add.
 pub fn fields(message: &Message) -> Vec<u8> {
     let mut out = Vec::with_capacity(48);
     write_fields(&mut out, message);
@@ -96,6 +103,7 @@ pub fn decode(topic: &Topic, mut bytes: Bytes, now: Timestamp) -> Result<Message
         event: None,
         published: now,
         origin: None,
+        trace: None,
         id: None,
     };
     if !bytes.starts_with(&MAGIC) {
@@ -113,6 +121,7 @@ pub fn decode(topic: &Topic, mut bytes: Bytes, now: Timestamp) -> Result<Message
             EVENT => message.event = Some(event(value).ok_or(bad("event"))?),
             KIND => kind = Some(kind_of(value).ok_or(bad("kind"))?),
             ORIGIN => message.origin = Some(SessionId(hex(value).ok_or(bad("origin"))?)),
+            TRACE => message.trace = trace(value),
             _ => {}
         }
     }
@@ -188,6 +197,12 @@ fn event(value: &[u8]) -> Option<EventName> {
     EventName::new(std::str::from_utf8(value).ok()?).ok()
 }
 
+/// A trace that is malformed, or isn't recorded, is no reason to lose a message.
+fn trace(value: &[u8]) -> Option<Box<TraceParent>> {
+    let parent: TraceParent = std::str::from_utf8(value).ok()?.parse().ok()?;
+    parent.is_sampled.then(|| Box::new(parent))
+}
+
 fn kind_letter(kind: PayloadKind) -> char {
     match kind {
         PayloadKind::Text => 't',
@@ -226,6 +241,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
     fn topic() -> Topic {
         Topic::new("a").unwrap()
     }
@@ -244,10 +261,11 @@ mod tests {
             published: Timestamp(12),
             origin: Some(SessionId(0xab)),
             id: Some(MessageId { epoch: 1, offset: 2 }),
+            trace: Some(Box::new(TRACEPARENT.parse().unwrap())),
         };
         assert_eq!(
             encode(&message),
-            b"\xffU\x01\x01\x100000000000000001\x02\x012\x03\x0212\x04\x01e\x05\x01t\x06\x1000000000000000ab\0hi"
+            b"\xffU\x01\x01\x100000000000000001\x02\x012\x03\x0212\x04\x01e\x05\x01t\x06\x1000000000000000ab\x07\x3700-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\0hi"
         );
         assert_eq!(fields(&message), b"\x04\x01e\x05\x01t");
     }
@@ -276,6 +294,20 @@ mod tests {
     fn unknown_fields_are_skipped() {
         let message = decoded(b"\xffU\x01\x63\x03abc\x05\x01b\x7f\0\0hi").unwrap();
         assert_eq!(message.payload, Payload::binary(&b"hi"[..]));
+    }
+
+    #[test]
+    fn a_trace_that_is_malformed_or_not_recorded_is_none() {
+        let with = |trace: &str| {
+            let length = u8::try_from(trace.len()).unwrap();
+            let message = [b"\xffU\x01\x07", &[length][..], trace.as_bytes(), b"\0hi"].concat();
+            decoded(&message).unwrap().trace
+        };
+        assert_eq!(with(TRACEPARENT).unwrap().to_string(), TRACEPARENT);
+        let unsampled = TRACEPARENT.replace("-01", "-00");
+        for trace in ["", "nonsense", &TRACEPARENT[1..], &unsampled] {
+            assert_eq!(with(trace), None, "{trace}");
+        }
     }
 
     #[test]
@@ -322,6 +354,7 @@ mod tests {
             published: u64,
             origin in prop::option::of(any::<u64>()),
             id in prop::option::of((any::<u64>(), any::<u64>())),
+            is_traced: bool,
         ) {
             let message = Message {
                 topic: topic(),
@@ -330,6 +363,7 @@ mod tests {
                 published: Timestamp(published),
                 origin: origin.map(SessionId),
                 id: id.map(|(epoch, offset)| MessageId { epoch, offset }),
+                trace: is_traced.then(|| Box::new(TRACEPARENT.parse().unwrap())),
             };
             prop_assert_eq!(decoded(&encode(&message)).unwrap(), message);
         }

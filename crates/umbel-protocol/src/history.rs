@@ -105,6 +105,7 @@ mod tests {
                 event: (offset == 0).then(|| EventName::new("typed").unwrap()),
                 published: Timestamp(1_700_000_000_123_456),
                 origin: None,
+                trace: None,
                 id: Some(MessageId { epoch: 1, offset: offset as u64 }),
             });
         }

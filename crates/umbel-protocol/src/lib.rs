@@ -9,6 +9,7 @@
 //! - [`Dialect`]: how a message becomes frames for plain WebSocket, JSON WebSocket and SSE.
 //! - [`json`]: the commands and replies of the JSON dialect.
 //! - [`publish`]: the body of `POST /publish`.
+//! - [`TraceParent`]: which trace a message belongs to.
 //! - [`history`]: the answer to a poll.
 //! - [`websocket`] and [`sse`]: the framing that we emit.
 //! - [`envelope`]: the header of messages within Redis.
@@ -24,6 +25,7 @@ mod payload;
 pub mod publish;
 pub mod sse;
 mod topic;
+mod trace;
 pub mod websocket;
 
 pub use cursor::{After, Composite, CompositeTopics, Cursor, CursorError};
@@ -36,3 +38,4 @@ pub use payload::{Payload, PayloadError, PayloadKind};
 pub use topic::{
     Topic, TopicError, TopicPattern, TopicPatternError, decode_path_segment, topics_in_path,
 };
+pub use trace::{SpanId, TraceId, TraceParent, TraceParentError};

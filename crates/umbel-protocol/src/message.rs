@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::{Payload, Topic};
+use crate::{Payload, Topic, TraceParent};
 
 /// What is published, carried by the broker and fanned out. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub struct Message {
     pub origin: Option<SessionId>,
     /// Its place in the topic's history; absent on topics that are live only.
     pub id: Option<MessageId>,
+    /// Where in a trace it comes from, if that is recorded. Boxed, since most aren't.
+    pub trace: Option<Box<TraceParent>>,
 }
 
 /// A message on its way through a node.

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::fields::{self, Text, present};
-use crate::{EventName, IdempotencyKey, Payload, Topic};
+use crate::{EventName, IdempotencyKey, Payload, Topic, TraceParent};
 
 /// The most messages that one body may hold.
 pub const MAX_MESSAGES: usize = 1000;
@@ -40,6 +40,8 @@ pub struct Item {
     pub event: Option<EventName>,
     /// What the message is to be recognised by if it is sent again.
     pub key: Option<IdempotencyKey>,
+    /// Where in a trace it comes from. What can't be read isn't there, as for the header.
+    pub trace: Option<TraceParent>,
 }
 
 /// Why one message of a body can't be published.
@@ -145,6 +147,8 @@ struct Raw<'a> {
     event: Option<Text<'a>>,
     #[serde(borrow)]
     key: Option<Text<'a>>,
+    #[serde(borrow)]
+    traceparent: Option<Text<'a>>,
 }
 
 /// Reads one object. Broken JSON spoils the body; a wrong field only its message.
@@ -192,7 +196,8 @@ fn checked(raw: Raw<'_>) -> Result<Item, Refused> {
         Ok(event) => event,
         Err(error) => return Err(refuse(raw.topic, 400, error.to_string())),
     };
-    Ok(Item { topic, payload, event, key })
+    let trace = raw.traceparent.and_then(|text| text.parse().ok());
+    Ok(Item { topic, payload, event, key, trace })
 }
 
 /// Appends one result in the order of the messages.
@@ -251,6 +256,7 @@ mod tests {
             payload: Payload::text(text.to_owned()),
             event: None,
             key: None,
+            trace: None,
         })
     }
 

@@ -126,6 +126,7 @@ mod tests {
             event: event.map(|name| EventName::new(name).unwrap()),
             published: Timestamp(1_700_000_000_123_456),
             origin: None,
+            trace: None,
             id: None,
         }
     }

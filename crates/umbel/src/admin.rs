@@ -1,6 +1,9 @@
-//! The admin listener: metrics, health and leaving, on a thread that no session waits for.
+//! The admin listener: metrics, health, leaving and a page that shows them, on a thread that no
+//! session waits for.
 
+mod log;
 mod node_metrics;
+mod page;
 mod permit;
 mod registry;
 
@@ -28,6 +31,8 @@ use crate::clock::Clock;
 use crate::config::{AdminToken, Settings};
 use crate::drain::{Asked, Stage};
 use crate::http::{Answer, Problem};
+use crate::log::Desk;
+use crate::trace::Tracer;
 use crate::worker::WorkerMetrics;
 use node_metrics::NodeMetrics;
 pub(crate) use node_metrics::NodeState;
@@ -55,6 +60,7 @@ pub(crate) struct Admin {
     ask: mpsc::Sender<Asked>,
     token: Option<AdminToken>,
     clock: Clock,
+    log: Option<Desk>,
 }
 
 impl Admin {
@@ -81,7 +87,29 @@ impl Admin {
             ask,
             token: settings.admin_token.clone(),
             clock,
+            log: None,
         }
+    }
+
+    /// With the process's log, if it keeps one.
+    pub(crate) fn with_log(mut self, log: Option<Desk>) -> Self {
+        if let Some(log) = &log {
+            self.registry
+                .register(Box::new(log.counts.clone()))
+                .expect("names are constants and differ");
+        }
+        self.log = log;
+        self
+    }
+
+    /// With what becomes of the node's traces, if it records any.
+    pub(crate) fn with_traces(self, tracer: Option<&Tracer>) -> Self {
+        if let Some(tracer) = tracer {
+            for counter in tracer.counts().clone().into_counters() {
+                self.registry.register(Box::new(counter)).expect("names are constants and differ");
+            }
+        }
+        self
     }
 
     /// Serves until it is dropped. Returns if the listener fails.
@@ -114,9 +142,14 @@ impl Admin {
     }
 
     async fn connection(self: Rc<Self>, stream: TcpStream, peer: IpAddr) {
-        let service = service_fn(|request| {
-            let answer = self.answer(&request, peer);
-            async { Ok::<_, Infallible>(answer) }
+        let service = service_fn(|request: Request<Incoming>| {
+            let admin = self.clone();
+            async move {
+                Ok::<_, Infallible>(match request.uri().path() {
+                    "/log" => admin.log(request, peer).await,
+                    _ => admin.answer(&request, peer),
+                })
+            }
         });
         let served = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -148,7 +181,9 @@ impl Admin {
             "/livez" => self.live(),
             "/readyz" => self.ready(),
             "/debug/sessions" => self.sessions(),
-            path => Problem::not_found(format!("there is nothing at {path}")).into(),
+            path => page::answer(path).unwrap_or_else(|| {
+                Problem::not_found(format!("there is nothing at {path}")).into()
+            }),
         }
     }
 

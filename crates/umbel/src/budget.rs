@@ -73,12 +73,18 @@ impl Budget {
         self.workers[worker].logs.store(logs, Ordering::Relaxed);
     }
 
+    /// What all workers hold, in bytes.
+    pub(crate) fn held(&self) -> usize {
+        self.sum(|holdings| &holdings.all)
+    }
+
+    fn sum(&self, part: fn(&Holdings) -> &AtomicUsize) -> usize {
+        self.workers.iter().map(|worker| part(worker).load(Ordering::Relaxed)).sum()
+    }
+
     /// How short memory is.
     pub(crate) fn pressure(&self) -> Pressure {
-        let sum = |part: fn(&Holdings) -> &AtomicUsize| {
-            self.workers.iter().map(|worker| part(worker).load(Ordering::Relaxed)).sum::<usize>()
-        };
-        let (all, logs) = (sum(|holdings| &holdings.all), sum(|holdings| &holdings.logs));
+        let (all, logs) = (self.held(), self.sum(|holdings| &holdings.logs));
         if all >= self.limit {
             Pressure::Shed
         } else if all >= self.limit / 10 * 9 || logs > self.logs_limit {

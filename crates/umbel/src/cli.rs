@@ -6,15 +6,14 @@ mod outcome;
 mod publish;
 mod subscribe;
 
-use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 use crate::config::{self, Mistakes, Settings, Sources};
+use crate::log::Log;
 use crate::node::{Asked, Node};
 use outcome::{EXIT_MISTAKES, exit_code, print};
 
@@ -108,13 +107,21 @@ fn serve(flags: Serve) -> ExitCode {
     let Some(node) = bound.filter(|_| mistakes.is_empty()) else {
         return tell(&mistakes);
     };
-    start_log();
+    // Held to the end, so that the last lines are written.
+    let log = match Log::start(node.settings()) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("umbel: the log can't be started: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let node = node.with_log(&log);
     print!("{}", banner(&node));
     let mut signals = Signals::default();
     match node.run(async move || signals.next().await) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("umbel: {error}");
+            tracing::error!(%error, "The node has failed");
             ExitCode::FAILURE
         }
     }
@@ -140,21 +147,6 @@ fn tell(mistakes: &Mistakes) -> ExitCode {
     ExitCode::from(EXIT_MISTAKES)
 }
 
-/// Logs go to the standard error: for people if that is a terminal, as JSON otherwise.
-fn start_log() {
-    // h2 warns of each client that it ends the connection of, which is the client's doing.
-    let asked = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let quiet = "h2=error".parse().expect("it is a directive");
-    let names_it = asked.to_string().contains("h2");
-    let filter = if names_it { asked } else { asked.add_directive(quiet) };
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if std::io::stderr().is_terminal() {
-        log.init();
-    } else {
-        log.json().init();
-    }
-}
-
 fn banner(node: &Node) -> String {
     let (http, admin) = (node.http_address(), node.admin_address());
     let (version, workers) = (env!("CARGO_PKG_VERSION"), node.worker_count());
@@ -162,7 +154,7 @@ fn banner(node: &Node) -> String {
     let plural = if workers == 1 { "" } else { "s" };
     format!(
         "Umbel {version} listens on http://{http} with {workers} worker{plural}, broker {broker}\n\
-         Metrics and health: http://{admin}/metrics /livez /readyz\n\
+         Watch it in a browser: http://{admin}/ (also /metrics /livez /readyz)\n\
          \n\
          Subscribe in a terminal:       curl -N http://{http}/topics/news\n\
          or in a browser's console:     new WebSocket('ws://{http}/topics/news').onmessage = m => console.log(m.data)\n\

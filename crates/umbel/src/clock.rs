@@ -1,7 +1,6 @@
 //! The clock that spans are measured by.
 
-use std::cell::Cell;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use umbel_protocol::Timestamp;
 
@@ -54,25 +53,5 @@ impl WallClock {
     /// A time by the node's clock, in microseconds; 0 for what was before it began.
     pub(crate) fn when(self, time: Timestamp) -> u64 {
         time.0.saturating_sub(self.began)
-    }
-}
-
-/// Says of something that may happen all the time when it is to be logged: not each time.
-#[derive(Debug, Default)]
-pub(crate) struct Seldom {
-    last: Cell<Option<Instant>>,
-}
-
-/// How often the log is told of it.
-const TELL_INTERVAL: Duration = Duration::from_secs(10);
-
-impl Seldom {
-    /// Whether it is to be logged now.
-    pub(crate) fn is_due(&self) -> bool {
-        let is_due = self.last.get().is_none_or(|last| last.elapsed() > TELL_INTERVAL);
-        if is_due {
-            self.last.set(Some(Instant::now()));
-        }
-        is_due
     }
 }

@@ -25,7 +25,8 @@ pub use networks::Networks;
 pub use origins::Origins;
 pub use reference::reference;
 pub use settings::{
-    AdminToken, BrokerSettings, BrokerUrl, DrainSettings, Limits, Listen, NodeSettings, Settings,
+    AdminToken, BrokerSettings, BrokerUrl, DrainSettings, Limits, Listen, LogSettings,
+    NodeSettings, Settings, TracesSettings,
 };
 pub use topic_rules::{Access, TopicRule, TopicRules};
 
@@ -64,6 +65,7 @@ impl Settings {
         for (name, value) in &sources.environment {
             settings.apply_variable(name, value, &mut mistakes);
         }
+        settings.apply_rust_log(&sources.environment, &mut mistakes);
         for (flag, path, value) in &sources.flags {
             let place = Place::Flag(flag);
             settings.apply(path, &Value::Untyped(value), place, &mut mistakes);
@@ -93,6 +95,17 @@ impl Settings {
         }
         let path = rest.to_ascii_lowercase().replace("__", ".");
         self.apply(&path, &Value::Untyped(value), Place::Variable(name.to_owned()), mistakes);
+    }
+
+    /// The variable by which programs written in Rust are told what to log. It is typed for one run,
+    /// so it wins over what was set for all.
+    fn apply_rust_log(&mut self, environment: &[(String, String)], mistakes: &mut Mistakes) {
+        const NAME: &str = "RUST_LOG";
+        let set = environment.iter().find(|(name, value)| name == NAME && !value.is_empty());
+        if let Some((name, value)) = set {
+            let place = Place::Variable(name.clone());
+            self.apply("log.filter", &Value::Untyped(value), place, mistakes);
+        }
     }
 
     fn apply(&mut self, path: &str, value: &Value<'_>, place: Place, mistakes: &mut Mistakes) {
@@ -224,6 +237,24 @@ mod tests {
             [
                 "UMBEL_LISTEN__HTP: unknown key `listen.htp`, did you mean `listen.http`?",
                 "UMBEL_NODE__WORKERS: node.workers: `many` is not a whole number from 0 to 128",
+            ],
+        );
+    }
+
+    #[test]
+    fn rust_log_is_a_source_of_the_filter_and_wins_over_its_variable() {
+        let given = [("RUST_LOG", "debug"), ("UMBEL_LOG__FILTER", "warn")];
+        let (settings, mistakes) = Settings::load(&variables(&given));
+        assert!(mistakes.is_empty());
+        assert_eq!(settings.log.filter.as_str(), "debug,h2=error");
+        assert!(settings.effective().contains("# RUST_LOG"), "{}", settings.effective());
+        let (settings, _) = Settings::load(&variables(&[("RUST_LOG", ""), given[1]]));
+        assert_eq!(settings.log.filter.as_str(), "warn,h2=error");
+        let wrong = variables(&[("RUST_LOG", "info,umbel=loud")]);
+        assert_eq!(
+            self::mistakes(&wrong),
+            [
+                "RUST_LOG: log.filter: `umbel=loud`: `loud` is not a level: off, error, warn, info, debug or trace"
             ],
         );
     }

@@ -14,10 +14,12 @@ mod drain;
 mod http;
 mod ledger;
 mod listen;
+pub mod log;
 mod machine;
 pub mod node;
 pub mod route;
 mod session;
+pub mod trace;
 mod wheel;
 mod worker;
 

@@ -18,6 +18,12 @@ pub(crate) fn memory() -> usize {
     limits.min().filter(|limit| *limit < machine).unwrap_or(machine / 4 * 3)
 }
 
+/// What the machine calls itself.
+pub(crate) fn name() -> String {
+    let system = rustix::system::uname();
+    system.nodename().to_string_lossy().into_owned()
+}
+
 /// Allows the process as many descriptors as it may allow itself, and gives how many these are.
 /// Shells and service managers start programs with few, for the sake of some that use `select`.
 pub(crate) fn raise_descriptors() -> usize {

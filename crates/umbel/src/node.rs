@@ -18,8 +18,10 @@ use crate::clock::Clock;
 use crate::config::{BrokerUrl, Mistakes, Place, Settings};
 pub use crate::drain::Asked;
 use crate::drain::{Leaving, STOP_DEADLINE, Stage, Stages};
+use crate::log::Log;
+use crate::trace::{Tracer, Traces};
 use crate::worker::{self, Seed, WorkerMetrics};
-use crate::{listen, machine};
+use crate::{listen, log, machine};
 
 /// How much may wait for one worker, in bytes. Enough for what a second's worth of writes needs;
 /// beyond it publishers wait.
@@ -38,6 +40,8 @@ pub struct Node {
     memory: usize,
     /// How many descriptors the process may have.
     descriptors: usize,
+    /// What operators may do to the process's log, if it keeps one.
+    log: Option<log::Desk>,
 }
 
 /// What all workers get.
@@ -49,6 +53,7 @@ struct Shared {
     admission: Arc<Admission>,
     budget: Arc<Budget>,
     stages: Stages,
+    tracer: Option<Arc<Tracer>>,
 }
 
 /// How long workers may take to end: what they give their clients, and some.
@@ -89,7 +94,21 @@ impl Node {
             settings: Arc::new(settings),
             listeners,
             admin,
+            log: None,
         })
+    }
+
+    /// Has operators see what the process's log counts, and change what it says. Without one a node
+    /// logs to whatever the program has that it is embedded in.
+    #[must_use]
+    pub fn with_log(mut self, log: &Log) -> Self {
+        self.log = Some(log.desk());
+        self
+    }
+
+    /// How it was configured.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// Where clients and publishers find it.
@@ -132,7 +151,10 @@ impl Node {
         let (ended, mut endings) = mpsc::channel(metrics.len());
         let mailboxes: Vec<_> =
             metrics.iter().map(|_| Arc::new(Mailbox::new(MAILBOX_BYTES))).collect();
-        let broker = Arc::new(self.start_broker(&mailboxes, clock)?);
+        // Dropped last: then all have recorded what they had to.
+        let recording = Traces::start(&self.settings)?;
+        let tracer = recording.as_ref().map(Traces::tracer);
+        let broker = Arc::new(self.start_broker(&mailboxes, clock, tracer.clone())?);
         let admission = Arc::new(Admission::new(&self.settings.limits, self.descriptors));
         self.tell_descriptors(&admission);
         let shared = Shared {
@@ -142,6 +164,7 @@ impl Node {
             admission,
             budget: Arc::new(self.budget(metrics.len())),
             stages: leaving.stages(),
+            tracer: tracer.clone(),
         };
         let state = NodeState {
             broker,
@@ -156,6 +179,7 @@ impl Node {
         drop(ended);
         let (ask, mut by_operator) = mpsc::channel(1);
         let admin = Admin::new(&self.settings, metrics, state, ask, clock);
+        let admin = admin.with_log(self.log.take()).with_traces(tracer.as_deref());
         let mut admin = pin!(admin.serve(self.admin));
         let mut asked = async || {
             tokio::select! {
@@ -215,7 +239,12 @@ impl Node {
         self.settings.broker.history_bytes.unwrap_or(HISTORY_BYTES.min(self.memory / 8))
     }
 
-    fn start_broker(&self, mailboxes: &[Arc<Mailbox>], clock: Clock) -> io::Result<Broker> {
+    fn start_broker(
+        &self,
+        mailboxes: &[Arc<Mailbox>],
+        clock: Clock,
+        tracer: Option<Arc<Tracer>>,
+    ) -> io::Result<Broker> {
         let settings = &self.settings;
         let url = match &settings.broker.url {
             BrokerUrl::Memory => {
@@ -234,6 +263,7 @@ impl Node {
             wait_replicas: settings.broker.wait_replicas,
             canary: settings.node.canary,
             started: clock.started(),
+            witness: tracer.map(|tracer| tracer as _),
         };
         Ok(Broker::Redis(RedisBroker::start(redis, mailboxes.iter().cloned())?))
     }
@@ -258,6 +288,7 @@ impl Node {
                 admission: shared.admission.clone(),
                 budget: shared.budget.clone(),
                 stages: shared.stages.clone(),
+                tracer: shared.tracer.clone(),
             };
             threads.push(start_worker(seed, ended.clone())?);
         }
@@ -277,6 +308,7 @@ async fn all_ended(endings: &mut mpsc::Receiver<io::Result<()>>, outcome: &mut i
 fn start_worker(seed: Seed, ended: mpsc::Sender<io::Result<()>>) -> io::Result<JoinHandle<()>> {
     let name = format!("worker-{}", seed.id.index());
     thread::Builder::new().name(name.clone()).spawn(move || {
+        log::this_is_worker(seed.id.index());
         let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| worker::run(seed)));
         let ending = run.unwrap_or_else(|_| Err(io::Error::other(format!("{name} panicked"))));
         // There is room for every worker's ending; if nobody listens, the node has failed already.

@@ -36,7 +36,7 @@ use umbel_protocol::Topic;
 use crate::admission::Admission;
 use crate::authorise::Door;
 use crate::budget::Budget;
-use crate::clock::{Clock, Seldom};
+use crate::clock::Clock;
 use crate::config::{Limits, Networks, Origins};
 use crate::drain::{Stage, Stages};
 use crate::http::Connection;
@@ -44,6 +44,7 @@ use crate::ledger::Ledger;
 use crate::route::Routes;
 use crate::session::incoming::FrameParser;
 use crate::session::{Rate, Segments, Session, SessionRef};
+use crate::trace::Tracer;
 use crate::wheel::{Tick, Wheel};
 use pace::Pace;
 use tasks::Tasks;
@@ -83,7 +84,6 @@ pub(crate) struct Worker {
     pub(crate) publish_rate: Rate,
     /// How far behind a session may be now: less than its limit while memory is short.
     allowance: Cell<usize>,
-    memory_is_short: Seldom,
     /// What the kernel is taken to hold of a session whose client takes nothing in: half of what it
     /// may. Measured: a third, for who never reads; all of it, for who is far away and reads.
     pub(crate) socket_bytes: usize,
@@ -103,6 +103,8 @@ pub(crate) struct Worker {
     pub(crate) read_buffer: RefCell<Box<[u8]>>,
     pub(crate) frame_parser: RefCell<FrameParser>,
     pub(crate) pace: Pace,
+    /// What records traces, if anything does.
+    pub(crate) tracer: Option<Arc<Tracer>>,
 }
 
 /// What waits on the wheel.
@@ -153,7 +155,6 @@ impl Worker {
             budget: seed.budget.clone(),
             publish_rate: Rate::new(limits.publishes_per_second),
             allowance: Cell::new(limits.behind_bytes),
-            memory_is_short: Seldom::default(),
             socket_bytes: match limits.socket_bytes {
                 0 => UNBOUNDED_SOCKET_BYTES,
                 bytes => bytes / 2,
@@ -172,6 +173,7 @@ impl Worker {
                 limits.body_bytes.max(limits.payload_bytes),
             )),
             pace: Pace::default(),
+            tracer: seed.tracer.clone(),
         })
     }
 

@@ -281,6 +281,7 @@ mod tests {
                 event: None,
                 published: Timestamp(0),
                 origin: None,
+                trace: None,
                 id: Some(MessageId { epoch, offset }),
             },
             received: 0,

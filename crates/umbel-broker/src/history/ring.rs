@@ -88,7 +88,7 @@ impl Ring {
 
     /// Puts the message on it that follows all that is there, and takes off what is more than the
     /// topic's history holds.
-    pub(crate) fn push(&mut self, delivery: Delivery, budget: &mut Budget) {
+    pub(crate) fn push(&mut self, mut delivery: Delivery, budget: &mut Budget) {
         let id = delivery.message.id.expect("a message with history has an id");
         debug_assert!(id.offset > self.stand.offset(), "offsets grow");
         self.stand = Stand { life: delivery.life, position: id.into() };
@@ -96,6 +96,8 @@ impl Ring {
         if self.messages.front().is_some_and(|first| self.is_expired(first, now)) {
             self.expire(now, budget);
         }
+        // To read history is no part of the publisher's trace.
+        delivery.message.trace = None;
         budget.add(&delivery);
         self.messages.push_back(delivery);
         let most = self.history.messages as usize;
@@ -110,7 +112,8 @@ impl Ring {
     /// Puts messages before all others, if they are just what precedes them. `whole` says that they
     /// begin with the oldest that is held.
     pub(crate) fn push_front(&mut self, older: Vec<Delivery>, whole: bool, budget: &mut Budget) {
-        for delivery in older.into_iter().rev() {
+        for mut delivery in older.into_iter().rev() {
+            delivery.message.trace = None;
             budget.add(&delivery);
             self.messages.push_front(delivery);
         }

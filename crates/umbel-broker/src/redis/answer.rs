@@ -151,6 +151,7 @@ mod tests {
             event: None,
             published: Timestamp(5),
             origin: None,
+            trace: None,
             id: Some(id(3)),
         };
         let good = Value::BulkString(envelope::encode(&kept));

@@ -12,8 +12,7 @@ use super::archive::{Archive, Fit};
 use super::fault::{Fault, FaultKind};
 use super::interest::{Interest, Interested, Table};
 use super::metrics::{BrokerMetrics, Form};
-use super::seldom::Seldom;
-use crate::{Mailbox, Parcel};
+use crate::{Mailbox, Parcel, Witness};
 
 /// How much is read at once at most. What comes in one read is handed on in one go, so that a
 /// mailbox can be over its bound by this much.
@@ -35,7 +34,7 @@ pub(super) struct Intake {
     /// What one message of a topic with history leads to; empty between calls.
     fitted: Vec<Parcel>,
     metrics: Arc<BrokerMetrics>,
-    malformed: Seldom,
+    witness: Option<Arc<dyn Witness>>,
 }
 
 /// The crate's parser, which doesn't say what it holds.
@@ -65,6 +64,7 @@ impl Intake {
         started: Instant,
         mailboxes: Arc<[Arc<Mailbox>]>,
         metrics: Arc<BrokerMetrics>,
+        witness: Option<Arc<dyn Witness>>,
     ) -> Self {
         Self {
             prefix,
@@ -78,7 +78,7 @@ impl Intake {
             mailboxes,
             fitted: Vec::new(),
             metrics,
-            malformed: Seldom::default(),
+            witness,
         }
     }
 
@@ -189,7 +189,10 @@ impl Intake {
             message.id = None;
         }
         let is_placed = message.id.is_some();
-        let delivery = Delivery { message, received: times.received, bare: false, life: 0 };
+        let mut delivery = Delivery { message, received: times.received, bare: false, life: 0 };
+        if delivery.message.trace.is_some() {
+            self.tell_witness(&mut delivery, times.now);
+        }
         let parcels = &mut self.parcels;
         let mut give = |worker: crate::WorkerId, parcel| parcels[worker.index()].push(parcel);
         if !is_placed {
@@ -220,12 +223,21 @@ impl Intake {
         }
     }
 
+    /// Has the message's arrival recorded, and what is done with it next be part of that.
+    #[cold]
+    fn tell_witness(&self, delivery: &mut Delivery, now: Timestamp) {
+        let Some((witness, parent)) = self.witness.as_ref().zip(delivery.message.trace.as_deref())
+        else {
+            return;
+        };
+        let received = witness.received(delivery, parent, now);
+        delivery.message.trace = Some(Box::new(received));
+    }
+
     /// Something begins like an envelope and isn't one: nobody can be given it.
-    fn malformed(&mut self, topic: &Topic, error: &envelope::EnvelopeError) {
+    fn malformed(&self, topic: &Topic, error: &envelope::EnvelopeError) {
         self.metrics.messages.of(Form::Malformed).add(1);
-        self.malformed.log(|| {
-            tracing::warn!(%topic, %error, "A malformed message came from Redis and is dropped");
-        });
+        tracing::warn!(%topic, %error, "A malformed message came from Redis and is dropped");
     }
 
     fn micros(&self) -> u64 {
@@ -263,6 +275,7 @@ mod tests {
             Instant::now(),
             mailboxes.clone(),
             metrics,
+            None,
         );
         let header = b"\xffU\x01\x01\x100000000a00000001\x02\x011\0x";
         let mut input = b"*3\r\n$7\r\nmessage\r\n$7\r\numbel:a\r\n$26\r\n".to_vec();

@@ -9,16 +9,17 @@
 --
 --   FCALL umbel_publish 1 umbel:news <payload> [messages 100] [seconds 300] [keep 86400]
 --                                              [event <name>] [kind text|json|binary]
---                                            [origin <16 hexadecimal digits>]
+--                                            [origin <16 hexadecimal digits>] [trace <traceparent>]
 --
 -- gives a message its id, keeps it, takes off what is more or older than the topic's history may
 -- hold, and publishes it, at once. It answers {id, receivers}. With a second key, such as
 -- {umbel:news}:once:order-17, the message is published only once within 300 seconds, and a repeated
 -- call gets the first answer; another payload under the same key is an error, UMBELKEY. The origin is
--- the session that shall not hear the message.
+-- the session that shall not hear the message, the trace the span that publishes it, as the header
+-- traceparent has it.
 
 -- Nodes replace an older version of this library by their own.
-local VERSION = 2
+local VERSION = 3
 local ONCE_SECONDS = 300
 -- How many entries that are no messages a read passes over at most.
 local MOST_SKIPPED = 10000
@@ -204,7 +205,7 @@ local function publish(keys, args)
     return redis.error_reply('ERR umbel_publish takes a topic\'s key and a payload')
   end
   local messages, seconds, keep = 100, 300, 86400
-  local fields, event, kind, origin, fault = nil, nil, nil, nil, nil
+  local fields, event, kind, origin, trace, fault = nil, nil, nil, nil, nil, nil
   for i = 2, #args, 2 do
     local name, value = args[i], args[i + 1]
     if name == 'messages' then messages = tonumber(value)
@@ -215,6 +216,7 @@ local function publish(keys, args)
     elseif name == 'event' then event = value
     elseif name == 'kind' then kind = value
     elseif name == 'origin' then origin = value
+    elseif name == 'trace' then trace = value
     else return redis.error_reply('ERR umbel_publish has no option ' .. name) end
     if not value then return redis.error_reply('ERR the option ' .. name .. ' has no value') end
   end
@@ -242,12 +244,19 @@ local function publish(keys, args)
     end
   end
 
-  -- A publisher that comes back is another session, so that this is no part of what it repeats.
+  -- A publisher that comes back is another session, and in another span, so that these are no part of
+  -- what it repeats.
   if origin then
     if #origin ~= 16 or string.find(origin, '%X') then
       return redis.error_reply('ERR origin must be 16 hexadecimal digits')
     end
     fields = fields .. '\6\16' .. origin
+  end
+  if trace then
+    if #trace ~= 55 or string.find(trace, '[^0-9a-f-]') then
+      return redis.error_reply('ERR trace must be a traceparent of 55 bytes')
+    end
+    fields = fields .. '\7\55' .. trace
   end
   local time = call('TIME')
   local micros = time[1] .. string.format('%06d', time[2])

@@ -15,7 +15,7 @@ use super::fault::{Fault, FaultKind};
 pub const LIBRARY: &str = include_str!("library.lua");
 
 /// Its version, which must be the one in its text.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 /// Where the functions end and their registration begins.
 const REGISTRATION: &str = "redis.register_function";
@@ -104,10 +104,13 @@ impl Library {
     }
 }
 
-/// Whether a call failed only since the server doesn't have the library any more.
+/// Whether a call failed only since the server doesn't have the library any more, or an older one
+/// that another node has loaded at the same time.
 pub(super) fn is_missing(error: &Fault) -> bool {
     let text = error.to_string();
-    text.contains("Function not found") || text.starts_with("NOSCRIPT")
+    text.contains("Function not found")
+        || text.starts_with("NOSCRIPT")
+        || text.contains("umbel_publish has no option")
 }
 
 async fn functions(

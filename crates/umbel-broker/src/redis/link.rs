@@ -168,6 +168,7 @@ async fn sweep(interest: &Interest) {
 /// A link that is connected.
 #[derive(Debug)]
 struct Carrying {
+    url: RedisUrl,
     prefix: String,
     interest: Arc<Interest>,
     status: Arc<Status>,
@@ -192,8 +193,9 @@ struct Carrying {
 
 impl Carrying {
     fn new(link: &Link) -> Self {
-        let RedisSettings { prefix, message_bytes, started, check_every, canary, .. } =
-            link.settings.clone();
+        let RedisSettings {
+            url, prefix, message_bytes, started, check_every, canary, witness, ..
+        } = link.settings.clone();
         let channel = format!("{prefix}!probe:{}", link.name);
         let intake = Intake::new(
             prefix.clone(),
@@ -202,8 +204,10 @@ impl Carrying {
             started,
             link.mailboxes.clone(),
             link.metrics.clone(),
+            witness,
         );
         Self {
+            url,
             prefix,
             interest: link.interest.clone(),
             status: link.status.clone(),
@@ -281,7 +285,7 @@ impl Carrying {
             self.metrics.up.set(1.0);
             proven();
             if self.status.set(None) {
-                tracing::info!("Redis is connected");
+                tracing::info!(url = %self.url, "Redis is connected");
             }
         }
         if taken.full.is_some() {

@@ -14,12 +14,11 @@ use redis::{Cmd, Pipeline, Value};
 use sha1::{Digest, Sha1};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
-use umbel_protocol::{IdempotencyKey, MessageId, SessionId, Topic, envelope};
+use umbel_protocol::{IdempotencyKey, MessageId, SessionId, Topic, TraceParent, envelope};
 
 use super::fault::{Fault, FaultKind};
 use super::library::{self, Library, Work};
 use super::metrics::{BrokerMetrics, Outcome};
-use super::seldom::Seldom;
 use crate::history::History;
 use crate::{Publish, PublishError, Published};
 
@@ -66,7 +65,6 @@ pub(super) struct PublishQueue {
     unsettled: Vec<Job>,
     /// How many replicas must have a message that is kept before its publisher is told that it is.
     wait_replicas: u32,
-    refusals: Seldom,
     metrics: Arc<BrokerMetrics>,
 }
 
@@ -91,6 +89,7 @@ struct Job {
     /// What the server said last, if it surely didn't take it and wasn't asked again since.
     refused: Option<PublishError>,
     outcome: oneshot::Sender<Result<Published, PublishError>>,
+    trace: Option<Box<TraceParent>>,
     _room: OwnedSemaphorePermit,
 }
 
@@ -120,15 +119,14 @@ pub(super) fn new(
 ) -> (Publisher, PublishQueue) {
     let (sender, jobs) = mpsc::unbounded_channel();
     let room = Arc::new(Semaphore::new(QUEUE_BYTES));
-    let (unsettled, refusals) = (Vec::new(), Seldom::default());
-    let queue = PublishQueue { jobs, unsettled, wait_replicas, refusals, metrics };
+    let queue = PublishQueue { jobs, unsettled: Vec::new(), wait_replicas, metrics };
     (Publisher { prefix, jobs: sender, room }, queue)
 }
 
 impl Publisher {
     /// Queues a message, waiting for room if there is none.
     pub(super) async fn submit(&self, publish: Publish) -> Result<Receipt, PublishError> {
-        let Publish { delivery, history, key } = publish;
+        let Publish { mut delivery, history, key } = publish;
         let message = &delivery.message;
         let history = history.filter(|_| !delivery.bare);
         let (payload, form) = if history.is_some() || key.is_some() {
@@ -148,7 +146,9 @@ impl Publisher {
         let channel = format!("{}{}", self.prefix, message.topic);
         let (sender, outcome) = oneshot::channel();
         let room = room.map_err(|_| ended())?;
-        let job = Job { channel, payload, form, refused: None, outcome: sender, _room: room };
+        let trace = delivery.message.trace.take();
+        let (refused, outcome_to) = (None, sender);
+        let job = Job { channel, payload, form, refused, outcome: outcome_to, trace, _room: room };
         self.jobs.send(job).map_err(|_| ended())?;
         Ok(Receipt { outcome })
     }
@@ -221,8 +221,9 @@ impl PublishQueue {
     fn refused(&mut self, job: Job, fault: &Fault) {
         let refusal = refusal(fault);
         if !matches!(refusal, PublishError::KeyUsed) {
-            let channel = &job.channel;
-            self.refusals.log(|| tracing::warn!(channel, %fault, "Redis doesn't take a message"));
+            let (channel, trace) = (&job.channel, job.trace.as_deref());
+            let trace_id = trace.map(|parent| tracing::field::display(parent.trace));
+            tracing::warn!(channel, %fault, trace_id, "Redis doesn't take a message");
         }
         self.metrics.settle(job, Err(refusal));
     }
@@ -339,8 +340,8 @@ impl Unsettled<'_> {
         self.queue.metrics.publish_batches.add(1);
         let confirmed = if waits { answers.pop() } else { None };
         let unconfirmed = confirmed.and_then(|answer| unconfirmed(&answer, replicas));
-        if let Some(text) = &unconfirmed {
-            self.queue.refusals.log(|| tracing::warn!("Published, but {text}"));
+        if let Some(fault) = &unconfirmed {
+            tracing::warn!(fault, "Published, but too few replicas have confirmed it");
         }
         Ok(Exchanged { answers, unconfirmed })
     }
@@ -379,6 +380,9 @@ impl Job {
         command.arg("fields").arg(&fields[..]);
         if let Some(origin) = origin {
             command.arg("origin").arg(origin.to_string());
+        }
+        if let Some(trace) = &self.trace {
+            command.arg("trace").arg(trace.to_string());
         }
         Ok(command)
     }

@@ -14,7 +14,6 @@ use super::fault::Fault;
 use super::interest::Interest;
 use super::library::{self, Library, Work};
 use super::metrics::{BrokerMetrics, ReadKind};
-use super::seldom::Seldom;
 use super::settings::RedisSettings;
 use crate::{FetchError, History, Mailbox, Parcel};
 
@@ -50,7 +49,6 @@ pub(super) struct Reads {
     parcels: Vec<Vec<Parcel>>,
     /// Topics whose keys are to be kept from expiring, or have what is too old.
     to_tend: Vec<(Topic, History)>,
-    refusals: Seldom,
 }
 
 impl Reads {
@@ -71,7 +69,6 @@ impl Reads {
             large_bytes: (settings.history_bytes / LARGE_PART).clamp(least, most),
             parcels,
             to_tend: Vec::new(),
-            refusals: Seldom::default(),
         }
     }
 
@@ -152,20 +149,21 @@ impl Reads {
         if self.to_tend.is_empty() {
             return Ok(());
         }
-        let mut pipeline = Pipeline::with_capacity(self.to_tend.len());
+        let topics = std::mem::take(&mut self.to_tend);
+        let mut pipeline = Pipeline::with_capacity(topics.len());
         pipeline.ignore_errors();
-        for (topic, history) in self.to_tend.drain(..) {
+        for (topic, history) in &topics {
             let Ok(mut command) = library.call(Work::Tend) else {
                 return Ok(());
             };
             command.arg(1).arg(format!("{}{topic}", self.prefix));
             pipeline.add_command(command.arg(history.seconds).arg(history.keep_seconds).clone());
         }
-        for value in pipeline.query_async::<Vec<Value>>(commands).await? {
+        let answers = pipeline.query_async::<Vec<Value>>(commands).await?;
+        for ((topic, _), value) in topics.iter().zip(answers) {
             if let Value::ServerError(error) = value {
                 let fault = Fault::said(&error);
-                self.refusals
-                    .log(|| tracing::warn!(%fault, "Redis doesn't tend a topic's history"));
+                tracing::warn!(%topic, %fault, "Redis doesn't tend a topic's history");
             }
         }
         Ok(())
@@ -202,18 +200,15 @@ impl Reads {
         self.metrics.malformed_entries.add(answered.malformed);
         self.metrics.repaired.add(answered.repaired);
         if answered.malformed > 0 {
-            self.refusals.log(|| {
-                let (topic, entries) = (asked.ask.topic(), answered.malformed);
-                tracing::warn!(%topic, entries, "History has entries that are no messages");
-            });
+            let (topic, entries) = (asked.ask.topic(), answered.malformed);
+            tracing::warn!(%topic, entries, "History has entries that are no messages");
         }
         self.hand_on(&mut table, asked, answered);
     }
 
     fn refused(&mut self, asked: &Asked, fault: &Fault) {
         let topic = asked.ask.topic();
-        self.refusals
-            .log(|| tracing::warn!(%topic, %fault, "Redis doesn't give a topic's history"));
+        tracing::warn!(%topic, %fault, "Redis doesn't give a topic's history");
         self.metrics.refused_reads.add(1);
         let error = FetchError { passes: fault.kind.passes(), text: fault.to_string() };
         let interest = self.interest.clone();

@@ -1,9 +1,12 @@
 //! Where Redis is and how it is used.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
+
+use crate::Witness;
 
 /// The URL of one Redis server, without what must not be shown.
 #[derive(Clone)]
@@ -33,6 +36,8 @@ pub struct RedisSettings {
     /// From when the node's own clock counts: what [`umbel_protocol::Delivery::received`] is
     /// measured from.
     pub started: Instant,
+    /// Who is told of messages whose trace is recorded.
+    pub witness: Option<Arc<dyn Witness>>,
 }
 
 /// Why a text isn't the URL of a Redis server.

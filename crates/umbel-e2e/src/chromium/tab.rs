@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -81,6 +83,28 @@ impl Tab {
             self.take(&event);
         }
         &self.errors
+    }
+
+    /// Makes the page so many CSS pixels wide and high, as on a screen with two pixels for each.
+    pub async fn resize(&self, width: u32, height: u32) {
+        let screen =
+            json!({"width": width, "height": height, "deviceScaleFactor": 2, "mobile": false});
+        self.call("Emulation.setDeviceMetricsOverride", screen).await;
+        // As most are now: they take no room.
+        self.call("Emulation.setScrollbarsHidden", json!({"hidden": true})).await;
+    }
+
+    /// Has the page see that its reader prefers dark colours, or light ones.
+    pub async fn prefer_dark(&self, is_dark: bool) {
+        let value = if is_dark { "dark" } else { "light" };
+        let features = json!([{"name": "prefers-color-scheme", "value": value}]);
+        self.call("Emulation.setEmulatedMedia", json!({"features": features})).await;
+    }
+
+    /// A picture of what is in view, as PNG.
+    pub async fn picture(&self) -> Vec<u8> {
+        let picture = self.call("Page.captureScreenshot", json!({"format": "png"})).await;
+        BASE64_STANDARD.decode(picture["data"].as_str().unwrap()).unwrap()
     }
 
     async fn load(&mut self, url: &str) {

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::ErrorCode;
 use crate::fields::{self, Text, present};
-use crate::{After, EventName, IdempotencyKey, Payload, PayloadKind, Topic};
+use crate::{After, EventName, IdempotencyKey, Payload, PayloadKind, Topic, TraceParent};
 
 /// One command with the id that its replies carry.
 #[derive(Debug, PartialEq, Eq)]
@@ -49,6 +49,8 @@ pub struct Publish {
     pub echo: bool,
     /// What the message is to be recognised by if it is sent again.
     pub key: Option<IdempotencyKey>,
+    /// Where in a trace it comes from. What can't be read isn't there, as for the header.
+    pub trace: Option<TraceParent>,
 }
 
 /// Why a request was refused.
@@ -139,6 +141,8 @@ struct Raw<'a> {
     echo: Option<bool>,
     #[serde(borrow)]
     key: Option<Text<'a>>,
+    #[serde(borrow)]
+    traceparent: Option<Text<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -199,6 +203,7 @@ fn publish(raw: Raw<'_>) -> Result<Publish, Refusal> {
         },
         echo: raw.echo.unwrap_or(true),
         key: key.map_err(|error| bad_request(format!("`key`: {error}")))?,
+        trace: raw.traceparent.and_then(|text| text.parse().ok()),
     })
 }
 
@@ -310,7 +315,7 @@ mod tests {
         );
         assert_eq!(
             command(
-                r#"{"op":"publish","topic":"a","data":{"x": 1},"event":"typed","echo":false,"key":"k"}"#
+                r#"{"op":"publish","topic":"a","data":{"x": 1},"event":"typed","echo":false,"key":"k","traceparent":"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"}"#
             ),
             Command::Publish(Publish {
                 topic: topic("a"),
@@ -318,8 +323,11 @@ mod tests {
                 event: Some(EventName::new("typed").unwrap()),
                 echo: false,
                 key: Some(IdempotencyKey::new("k").unwrap()),
+                trace: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00".parse().ok(),
             }),
         );
+        let nonsense = r#"{"op":"publish","topic":"a","text":"","traceparent":"nonsense"}"#;
+        assert!(matches!(command(nonsense), Command::Publish(Publish { trace: None, .. })));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use umbel_metrics::Merged;
 
 use super::node_metrics::{self, NodeMetrics};
 use crate::worker::{self, WorkerMetrics};
+use crate::{log, trace};
 
 /// Registers every metric. `rules` are the topic rules as metrics name them; `broker` is what a
 /// link to Redis records, if there is one.
@@ -48,6 +49,13 @@ pub(crate) fn reference() -> String {
     let rules = ["chat.*".to_owned()];
     let workers = vec![Arc::default()];
     let registry = registry(&rules, workers, Arc::default(), Some(Arc::default()));
+    let register = |collector| {
+        registry.register(collector).expect("names are constants and differ");
+    };
+    register(Box::new(log::Counts::new()));
+    for counter in trace::Counts::new().into_counters() {
+        register(Box::new(counter));
+    }
     let mut page = INTRODUCTION.to_owned();
     for family in registry.gather() {
         let kind = match family.get_field_type() {
@@ -91,7 +99,7 @@ What a node exports at `/metrics` of its admin listener, in the text format of P
   `worker` is the number of an event loop; those past the 32nd share `other`.
 - Histograms have buckets at 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250 and 500 ms, 1 s and 5 s.
 - What workers count they hand over four times a second.
-- `umbel_broker_*` are there only if the broker is Redis.
+- `umbel_broker_*` are there only if the broker is Redis, `umbel_spans_*` only if traces are exported.
 
 | metric | type | labels | meaning |
 |---|---|---|---|

@@ -10,7 +10,9 @@ use super::effective::Provenance;
 use super::networks::Networks;
 use super::origins::Origins;
 use super::topic_rules::TopicRules;
+use crate::log::{LogFilter, LogFormat};
 use crate::route::Routes;
+use crate::trace::Endpoint;
 
 /// Everything that can be set, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +27,12 @@ pub struct Settings {
     pub limits: Limits,
     /// How the node leaves.
     pub drain: DrainSettings,
+    /// What the node is called in its log; `None`: what the machine is called.
+    pub node_name: Option<String>,
+    /// What is logged, and how.
+    pub log: LogSettings,
+    /// Which traces are recorded, and where they go.
+    pub traces: TracesSettings,
     /// What operators must show before they may change anything; `None`: where they come from.
     pub admin_token: Option<AdminToken>,
     /// Who may do what on which topics.
@@ -121,6 +129,24 @@ pub struct Limits {
     pub behind_bytes: usize,
 }
 
+/// What is logged, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LogSettings {
+    /// Which lines.
+    pub filter: LogFilter,
+    /// Their form.
+    pub format: LogFormat,
+}
+
+/// Which traces are recorded, and where they go.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TracesSettings {
+    /// The collector; `None`: nothing is recorded.
+    pub endpoint: Option<Endpoint>,
+    /// How many in a million publishes are recorded that don't say whether they are.
+    pub sample_ppm: u32,
+}
+
 /// How the node leaves when it is asked to end, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DrainSettings {
@@ -208,6 +234,9 @@ impl Default for Settings {
                 behind_bytes: 1_048_576,
             },
             drain: DrainSettings { pause_seconds: 5, drain_seconds: 30, deadline_seconds: 50 },
+            node_name: None,
+            log: LogSettings::default(),
+            traces: TracesSettings::default(),
             admin_token: None,
             topics: TopicRules::default(),
             provenance: Provenance::default(),

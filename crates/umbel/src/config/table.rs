@@ -6,6 +6,8 @@ use super::networks::Networks;
 use super::origins::Origins;
 use super::settings::{AdminToken, BrokerUrl, Settings};
 use super::value::Value;
+use crate::log::{LogFilter, LogFormat};
+use crate::trace::Endpoint;
 
 /// Stands for "none" where a limit is set to 0. Frame lengths must stay within 32 bits.
 const UNLIMITED_BYTES: usize = 1 << 30;
@@ -109,6 +111,12 @@ pub(super) const SETTINGS: &[Setting] = &[
         default: "false",
         meaning: "whether /readyz says ready while Redis can't be used: sessions stay either way, but get no messages",
         apply: |settings, value| value.boolean().map(|set| settings.broker.ready_without = set),
+    },
+    Setting {
+        path: "node.name",
+        default: "\"\"",
+        meaning: "what the node is called in its log; absent: what the machine is called",
+        apply: |settings, value| node_name(value).map(|set| settings.node_name = set),
     },
     Setting {
         path: "node.workers",
@@ -263,12 +271,48 @@ pub(super) const SETTINGS: &[Setting] = &[
         },
     },
     Setting {
+        path: "log.filter",
+        default: "\"info\"",
+        meaning: "what is logged: a level (off, error, warn, info, debug, trace), and others by module, such as \"info,umbel::session=debug\"; the variable RUST_LOG wins; POST /log at listen.admin changes it",
+        apply: |settings, value| {
+            let text = value.text("levels between commas")?;
+            LogFilter::parse(text).map(|set| settings.log.filter = set)
+        },
+    },
+    Setting {
+        path: "log.format",
+        default: "\"auto\"",
+        meaning: "of the lines at the standard error: \"human\", \"json\", or \"auto\": the first on a terminal, else the second",
+        apply: |settings, value| value.word(LOG_FORMATS).map(|set| settings.log.format = set),
+    },
+    Setting {
+        path: "traces.endpoint",
+        default: "\"\"",
+        meaning: "the collector that gets spans of publishing, receiving and fanning out, by OTLP over HTTP in JSON, such as \"http://127.0.0.1:4318/v1/traces\"; absent: none are recorded",
+        apply: |settings, value| match value.text("the URL of a collector")? {
+            "" => {
+                settings.traces.endpoint = None;
+                Ok(())
+            }
+            url => Endpoint::parse(url).map(|set| settings.traces.endpoint = Some(set)),
+        },
+    },
+    Setting {
+        path: "traces.sample",
+        default: "0",
+        meaning: "which part of what is published without a traceparent is recorded, from 0 to 1; with one its flag says",
+        apply: |settings, value| parts(value).map(|set| settings.traces.sample_ppm = set),
+    },
+    Setting {
         path: "admin.token",
         default: "\"\"",
         meaning: "what requests to listen.admin that change something must show (Authorization: Bearer); absent: only those from the node's own machine may",
         apply: |settings, value| admin_token(value).map(|set| settings.admin_token = set),
     },
 ];
+
+const LOG_FORMATS: &[(&str, LogFormat)] =
+    &[("auto", LogFormat::Auto), ("human", LogFormat::Human), ("json", LogFormat::Json)];
 
 /// With less there is no room for anything beside the program itself.
 const MIN_MEMORY_BYTES: usize = 64 << 20;
@@ -314,6 +358,17 @@ fn admin_token(value: &Value<'_>) -> Result<Option<AdminToken>, String> {
     }
 }
 
+/// A name as machines have, which logs and tools take as one word.
+fn node_name(value: &Value<'_>) -> Result<Option<String>, String> {
+    let wanted = "up to 255 printable characters of ASCII without blanks";
+    let text = value.text(wanted)?;
+    match text.len() {
+        0 => Ok(None),
+        1..=255 if text.bytes().all(|byte| byte.is_ascii_graphic()) => Ok(Some(text.to_owned())),
+        _ => Err(format!("\"{text}\" is not {wanted}")),
+    }
+}
+
 /// Mebibytes, in bytes; `None` for 0.
 fn mib(value: &Value<'_>) -> Result<Option<usize>, String> {
     let mib = value.count(&(0..=1_048_576))?;
@@ -332,6 +387,18 @@ fn hours(value: &Value<'_>) -> Result<Option<u32>, String> {
     )]
     let seconds = (hours * 3600.0).ceil() as u32;
     Ok((seconds > 0).then_some(seconds))
+}
+
+/// A part of all, in millionths.
+fn parts(value: &Value<'_>) -> Result<u32, String> {
+    let part = value.number(0.0..=1.0)?;
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "it is a million at most"
+    )]
+    let millionths = (part * 1e6).round() as u32;
+    Ok(millionths)
 }
 
 /// So many in a second; 0 is as many as there are.

@@ -20,7 +20,7 @@ use crate::config::Origins;
 /// What scripts may use: the methods and the headers that the node's resources know.
 const METHODS: HeaderValue = HeaderValue::from_static("GET, POST");
 const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
-    "Content-Type, Idempotency-Key, Last-Event-ID, Umbel-Event, Umbel-Origin",
+    "Content-Type, Idempotency-Key, Last-Event-ID, Traceparent, Umbel-Event, Umbel-Origin",
 );
 const ANSWER_HEADERS: HeaderValue = HeaderValue::from_static("Retry-After, Umbel-Session");
 

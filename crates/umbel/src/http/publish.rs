@@ -10,7 +10,8 @@ use hyper::{Response, StatusCode, Version};
 use umbel_broker::{History, Publish, PublishError, Published};
 use umbel_protocol::publish::{self, BodyError, Form, Item, Refused};
 use umbel_protocol::{
-    Delivery, EventName, IdempotencyKey, Message, MessageId, Payload, PayloadKind, SessionId, Topic,
+    Delivery, EventName, IdempotencyKey, Message, MessageId, Payload, PayloadKind, SessionId,
+    Topic, TraceParent,
 };
 
 use super::connection::{LINGER, LINGER_BYTES};
@@ -20,6 +21,7 @@ use super::{Answer, Problem};
 use crate::authorise::{Action, Forbidden, Principal};
 use crate::config::TopicRule;
 use crate::ledger::Charge;
+use crate::trace::{Outcome, Publishing};
 use crate::worker::{Held, Limit, Source, Status, Worker};
 
 /// What became of one of many messages.
@@ -56,27 +58,47 @@ impl Exchange {
                 topics.len()
             ))
         })?;
+        let tracer = self.worker.tracer.as_ref();
+        let publishing =
+            tracer.and_then(|tracer| Publishing::begin(tracer, traceparent(headers), &topic));
+        let trace = publishing.as_ref().map(Publishing::parent);
+        let published = self.publish_to(&topic, trace).await;
+        if let Some(publishing) = publishing {
+            publishing.end(match &published {
+                Ok(published) => Outcome::published(published),
+                Err(problem) => Outcome::failed(problem.detail()),
+            });
+        }
+        let Published { id, receivers } = published?;
+        let id = id.map_or_else(|| "null".to_owned(), |id| format!("\"{id}\""));
+        let json = format!("{{\"topic\":\"{topic}\",\"id\":{id},\"receivers\":{receivers}}}\n");
+        Ok(json_answer("application/json", json.into_bytes()))
+    }
+
+    async fn publish_to(
+        &mut self,
+        topic: &Topic,
+        trace: Option<TraceParent>,
+    ) -> Result<Published, Problem> {
+        let headers = self.request.headers();
         let event = event_name(headers)?;
         let origin = origin(headers)?;
         let key = idempotency_key(headers)?;
         let declared = declared_kind(headers.get(CONTENT_TYPE))?;
         let worker = self.worker.clone();
         let rule = worker
-            .may_publish(&topic)
+            .may_publish(topic)
             .await
             .map_err(|forbidden| Problem::forbidden(forbidden.to_string()))?;
         let (body, _held) = self.body(worker.limits.payload_bytes).await?;
         let payload = payload(declared, body, rule)?;
-        let message = Worker::message(topic.clone(), payload, event, origin);
+        let mut message = Worker::message(topic.clone(), payload, event, origin);
+        message.trace = trace.map(Box::new);
         let publish = worker.to_publish(message, rule.history, key);
-        let published = match worker.publish_http(vec![publish]).await.pop() {
-            Some(published) => published.map_err(|error| Problem::not_published(&error))?,
+        match worker.publish_http(vec![publish]).await.pop() {
+            Some(published) => published.map_err(|error| Problem::not_published(&error)),
             None => unreachable!("the broker gives a result for each message"),
-        };
-        let id = published.id.map_or_else(|| "null".to_owned(), |id| format!("\"{id}\""));
-        let receivers = published.receivers;
-        let json = format!("{{\"topic\":\"{topic}\",\"id\":{id},\"receivers\":{receivers}}}\n");
-        Ok(json_answer("application/json", json.into_bytes()))
+        }
     }
 
     async fn publish_many(&mut self) -> Result<Answer, Problem> {
@@ -91,7 +113,8 @@ impl Exchange {
             BodyError::TooMany => Problem::too_large(error.to_string()),
             BodyError::Malformed(_) | BodyError::Empty => Problem::bad_request(error.to_string()),
         })?;
-        let results = worker.publish_items(publishes.items).await;
+        let trace = worker.tracer.as_ref().and_then(|_| traceparent(self.request.headers()));
+        let results = worker.publish_items(publishes.items, trace).await;
         let unavailable =
             |result: &&PublishResult| result.as_ref().is_err_and(|refused| refused.status == 503);
         if results.iter().all(|result| unavailable(&result)) {
@@ -189,22 +212,41 @@ impl Worker {
         self.door.authorise(&Principal::Anonymous, Action::Publish, topic).await
     }
 
-    /// Publishes those that may be, all at once and in order; a result for each.
-    async fn publish_items(&self, items: Vec<Result<Item, Refused>>) -> Vec<PublishResult> {
+    /// Publishes those that may be, all at once and in order; a result for each. `trace` is what was
+    /// said of all.
+    async fn publish_items(
+        &self,
+        items: Vec<Result<Item, Refused>>,
+        trace: Option<TraceParent>,
+    ) -> Vec<PublishResult> {
         let mut messages = Vec::with_capacity(items.len());
         let mut checked = Vec::with_capacity(items.len());
+        // Each that is recorded, with its place among the messages.
+        let mut recorded: Vec<(usize, Publishing)> = Vec::new();
         for item in items {
+            let own = item.as_ref().ok().and_then(|item| item.trace).or(trace);
             let message = match item {
                 Ok(item) => self.check_item(item).await,
                 Err(refused) => Err(refused),
             };
-            checked.push(message.map(|publish| {
-                let topic = publish.delivery.message.topic.clone();
+            checked.push(message.map(|mut publish| {
+                let message = &mut publish.delivery.message;
+                let topic = message.topic.clone();
+                let tracer = self.tracer.as_ref();
+                let begun = tracer.and_then(|tracer| Publishing::begin(tracer, own, &topic));
+                if let Some(publishing) = begun {
+                    message.trace = Some(Box::new(publishing.parent()));
+                    recorded.push((messages.len(), publishing));
+                }
                 messages.push(publish);
                 topic
             }));
         }
-        let mut outcomes = self.publish_http(messages).await.into_iter();
+        let outcomes = self.publish_http(messages).await;
+        for (at, publishing) in recorded {
+            publishing.end(Outcome::of(&outcomes[at]));
+        }
+        let mut outcomes = outcomes.into_iter();
         let mut result = |topic: Topic| match outcomes.next() {
             Some(Ok(published)) => Ok((topic, published.id)),
             Some(Err(error)) => {
@@ -218,7 +260,7 @@ impl Worker {
     }
 
     async fn check_item(&self, item: Item) -> Result<Publish, Refused> {
-        let Item { topic, payload, event, key } = item;
+        let Item { topic, payload, event, key, trace: _ } = item;
         let refused =
             |status, error: String| Refused { topic: Some(topic.to_string()), status, error };
         let (bytes, limit) = (payload.bytes().len(), self.limits.payload_bytes);
@@ -244,7 +286,8 @@ impl Worker {
         event: Option<EventName>,
         origin: Option<SessionId>,
     ) -> Message {
-        Message { topic, payload, event, published: umbel_broker::wall(), origin, id: None }
+        let published = umbel_broker::wall();
+        Message { topic, payload, event, published, origin, id: None, trace: None }
     }
 
     fn to_publish(
@@ -276,6 +319,13 @@ fn event_name(headers: &HeaderMap) -> Result<Option<EventName>, Problem> {
     let event = EventName::new(name)
         .map_err(|error| Problem::bad_request(format!("Umbel-Event: {error}")))?;
     Ok(Some(event))
+}
+
+/// Where in a trace the request comes from. What can't be read, or is said twice, isn't there.
+fn traceparent(headers: &HeaderMap) -> Option<TraceParent> {
+    let mut values = headers.get_all("traceparent").iter();
+    let value = values.next().filter(|_| values.next().is_none())?;
+    value.to_str().ok()?.parse().ok()
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {

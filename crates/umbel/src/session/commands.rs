@@ -7,19 +7,21 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
 
-use umbel_broker::PublishError;
+use umbel_broker::{PublishError, Published};
 use umbel_hub::{Hub, Unsubscribed};
 use umbel_protocol::json::{
     self, Command, ErrorCode, Publish, Reply, Request, RequestError, RequestId,
 };
 use umbel_protocol::{
     After, Delivery, GapReason, Message, Payload, PayloadError, Position, Timestamp, Topic,
+    TraceParent,
 };
 
 use super::incoming::ClientFrame;
 use super::{CloseReason, From, Granted, Hold, PublishTarget, Role, Session, SessionRef};
 use crate::authorise::{Action, Principal};
 use crate::ledger::Charge;
+use crate::trace::{Outcome, Publishing};
 use crate::worker::{Held, Limit, Source, Worker};
 
 /// How many bytes of replies may wait before no more is done for a session: one that doesn't read
@@ -80,7 +82,7 @@ pub(super) async fn publish_frame(worker: Rc<Worker>, session: SessionRef, frame
     };
     let result = match stamped {
         Ok(payload) => {
-            let publish = Publish { topic, payload, event: None, echo, key: None };
+            let publish = Publish { topic, payload, event: None, echo, key: None, trace: None };
             worker.publish(session, Outgoing { publish, bare, published }).await.map(drop)
         }
         Err(error) => Err(PublishRefusal::WrongKind(topic, error)),
@@ -327,9 +329,31 @@ impl Worker {
         &self,
         session: SessionRef,
         outgoing: Outgoing,
-    ) -> Result<umbel_broker::Published, PublishRefusal> {
+    ) -> Result<Published, PublishRefusal> {
+        let begin = |tracer| {
+            let Publish { topic, trace, .. } = &outgoing.publish;
+            Publishing::begin(tracer, *trace, topic)
+        };
+        let publishing = self.tracer.as_ref().and_then(begin);
+        let trace = publishing.as_ref().map(Publishing::parent);
+        let published = self.publish_checked(session, outgoing, trace).await;
+        if let Some(publishing) = publishing {
+            publishing.end(match &published {
+                Ok(published) => Outcome::published(published),
+                Err(refusal) => Outcome::failed(refusal.as_reply().1),
+            });
+        }
+        published
+    }
+
+    async fn publish_checked(
+        &self,
+        session: SessionRef,
+        outgoing: Outgoing,
+        trace: Option<TraceParent>,
+    ) -> Result<Published, PublishRefusal> {
         let Outgoing { publish, bare, published } = outgoing;
-        let Publish { topic, payload, event, echo, key } = publish;
+        let Publish { topic, payload, event, echo, key, trace: _ } = publish;
         let (bytes, limit) = (payload.bytes().len(), self.limits.payload_bytes);
         if bytes > limit {
             self.metrics.limited.of(Limit::Size).add(1);
@@ -350,6 +374,7 @@ impl Worker {
             published,
             origin: (!echo).then_some(session.id),
             id: None,
+            trace: trace.map(Box::new),
         };
         let delivery = Delivery { message, received: self.clock.micros(), bare, life: 0 };
         let publish = umbel_broker::Publish { delivery, history: rule.history, key };

@@ -284,6 +284,7 @@ mod tests {
                 event: None,
                 published: Timestamp(1 << 52),
                 origin: None,
+                trace: None,
                 id: None,
             };
             let delivery = Delivery { message, received: 0, bare: false, life: 0 };

@@ -163,6 +163,7 @@ mod tests {
                 event: None,
                 published: Timestamp(0),
                 origin: None,
+                trace: None,
                 id: position(offset).0,
             };
             (after + 1..=up_to)

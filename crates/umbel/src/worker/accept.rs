@@ -9,7 +9,6 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::Worker;
 use super::labels::Limit;
-use crate::clock::Seldom;
 use crate::drain::Stage;
 use crate::http::{self, CONNECTION_BYTES, Connection};
 use crate::listen;
@@ -31,7 +30,6 @@ const ENDED_AT_ONCE: usize = 64;
 
 /// Accepts connections and has each served. Never returns.
 pub(super) async fn accept(worker: &Rc<Worker>, listener: &TcpListener) {
-    let exhausted = Seldom::default();
     loop {
         match listener.accept().await {
             Ok(accepted) => {
@@ -41,9 +39,7 @@ pub(super) async fn accept(worker: &Rc<Worker>, listener: &TcpListener) {
             Err(error) => {
                 worker.metrics.accept_errors.add(1);
                 if is_exhausted(&error) {
-                    if exhausted.is_due() {
-                        tracing::warn!(worker = worker.id.index(), %error, "Connections can't be accepted");
-                    }
+                    tracing::warn!(%error, "Connections can't be accepted");
                     tokio::time::sleep(EXHAUSTED_PAUSE).await;
                 }
             }
@@ -88,9 +84,13 @@ impl Worker {
         let most = 2 * self.budget.share();
         while self.connections.borrow().len() * CONNECTION_BYTES > most {
             self.metrics.limited.of(Limit::Memory).add(1);
-            if self.end_idle_connections() == 0 && self.memory_is_short.is_due() {
+            if self.end_idle_connections() == 0 {
+                let connections = self.connections.borrow().len();
+                let held = connections * CONNECTION_BYTES;
                 tracing::warn!(
-                    worker = self.id.index(),
+                    connections,
+                    held,
+                    most,
                     "Memory is short: connections wait to be accepted"
                 );
             }

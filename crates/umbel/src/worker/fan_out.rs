@@ -3,9 +3,11 @@
 use std::rc::Rc;
 
 use umbel_broker::Parcel;
+use umbel_protocol::Delivery;
 
 use super::Worker;
 use crate::clock::WallClock;
+use crate::trace::FanOut;
 
 /// The most messages that are appended before sessions are written. With more, what waits would
 /// be written in larger pieces, but the first message of a batch would wait for the last.
@@ -127,6 +129,9 @@ impl Worker {
                 Parcel::Message(delivery) => {
                     let span = now.saturating_sub(delivery.received);
                     self.metrics.fan_out_seconds.observe(span, 1);
+                    if delivery.message.trace.is_some() {
+                        self.trace_fan_out(delivery, now);
+                    }
                 }
                 Parcel::Canary(published) => {
                     self.metrics.canary_seconds.observe(now.saturating_sub(*published), 1);
@@ -135,12 +140,23 @@ impl Worker {
             }
         }
     }
+
+    /// Has what was done with a message recorded.
+    #[cold]
+    fn trace_fan_out(&self, delivery: &Delivery, now: u64) {
+        if let Some(tracer) = &self.tracer {
+            let subscriptions = self.hub.borrow().subscriber_count(&delivery.message.topic);
+            let age = now.saturating_sub(delivery.received);
+            let fan_out = FanOut { worker: self.id.index(), subscriptions, age };
+            tracer.fanned_out(delivery, fan_out);
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use umbel_protocol::{Delivery, Message, Payload, Timestamp, Topic};
+    use umbel_protocol::{Message, Payload, Timestamp, Topic};
 
     fn delivery(bytes: usize) -> Parcel {
         Parcel::Message(Delivery {
@@ -150,6 +166,7 @@ mod tests {
                 event: None,
                 published: Timestamp(0),
                 origin: None,
+                trace: None,
                 id: None,
             },
             received: 0,

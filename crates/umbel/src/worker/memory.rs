@@ -147,9 +147,12 @@ impl Worker {
             self.remove(&mut hub, key, CloseReason::Memory);
         }
         hub.shorten_logs();
-        if count > 0 && self.memory_is_short.is_due() {
+        if count > 0 {
+            let (sessions, limit) = (count, self.budget.limit());
             tracing::warn!(
-                worker = self.id.index(),
+                sessions,
+                limit,
+                held = self.budget.held(),
                 "Memory is short: sessions furthest behind are cut off"
             );
         }

@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::config::Settings;
 use crate::drain::{STOP_DEADLINE, Stage, Stages};
 use crate::session::CloseReason;
+use crate::trace::Tracer;
 
 /// What a worker is made of: everything that may pass from one thread to another.
 pub(crate) struct Seed {
@@ -30,6 +31,7 @@ pub(crate) struct Seed {
     pub(crate) metrics: Arc<WorkerMetrics>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) budget: Arc<Budget>,
+    pub(crate) tracer: Option<Arc<Tracer>>,
     /// What the node is about to do. If it is dropped, the worker stops.
     pub(crate) stages: Stages,
 }
@@ -117,7 +119,8 @@ impl Worker {
         }
         let rest = STOP_DEADLINE.saturating_sub(ANSWER_DEADLINE);
         if tokio::time::timeout(rest, self.tasks.all_ended()).await.is_err() {
-            tracing::warn!(worker = self.id.index(), "Some clients did not leave in time");
+            let (sessions, seconds) = (self.hub.borrow().session_count(), STOP_DEADLINE.as_secs());
+            tracing::warn!(sessions, seconds, "Some clients did not leave in time");
         }
         self.leave_loose();
         self.export();

@@ -110,6 +110,7 @@ fn message(id: MessageId) -> Message {
         event: None,
         published: Timestamp(0),
         origin: None,
+        trace: None,
         id: Some(id),
     }
 }
