@@ -19,6 +19,8 @@ pub enum Fault {
     None,
     /// They pass after a while.
     Delay(Duration),
+    /// What the server sends passes after a while.
+    DelayAnswers(Duration),
     /// What the node sends vanishes; the connection stays.
     SwallowRequests,
     /// What the server sends vanishes; the connection stays.
@@ -124,6 +126,7 @@ async fn pass(
         let fault = *faults.borrow();
         match fault {
             Fault::Delay(delay) => sleep(delay).await,
+            Fault::DelayAnswers(delay) if swallows == Fault::SwallowAnswers => sleep(delay).await,
             _ if fault == swallows => continue,
             _ => {}
         }
