@@ -4,16 +4,21 @@ CARGO ?= cargo
 FUZZ_SECONDS ?= 600
 FAULT_RUNS ?= 20
 ROLLING_RUNS ?= 10
+OBSERVE_SECONDS ?= 3600
 FAULT_TESTS = --test history_faults --test history_refusals --test history_doubt
 FUZZ_TARGETS = session_input json_commands publish_body places_and_keys cursor topics routes config envelope client_address
 
-.PHONY: help run test test-long faults rolling tools lint bench bench-quick bench-redis fuzz reference
+.PHONY: help run observe test test-long faults rolling tools lint dashboards dashboards-check bench bench-quick bench-redis fuzz reference
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 run: ## Start a node on 127.0.0.1:8080
 	$(CARGO) run --release
+
+observe: tools ## Two nodes, Redis and Prometheus with a gentle load, for OBSERVE_SECONDS; says what to open
+	$(CARGO) build --release --locked -p umbel
+	OBSERVE_SECONDS=$(OBSERVE_SECONDS) UMBEL=target/release/umbel deploy/observe.sh
 
 test: tools lint ## All checks and tests that take minutes at most
 	$(CARGO) test --workspace --locked
@@ -93,3 +98,12 @@ fuzz: ## Each fuzz target for FUZZ_SECONDS; needs a nightly toolchain and cargo-
 reference: ## Write deploy/umbel.toml and deploy/metrics.md anew from the code
 	$(CARGO) run --quiet -- reference > deploy/umbel.toml
 	$(CARGO) run --quiet -- reference --metrics > deploy/metrics.md
+
+dashboards: ## Write the Grafana dashboards anew from their source
+	/usr/bin/python3 deploy/grafana/dashboards.py
+
+# Grafana's own types, of the newest version that they are published for.
+dashboards-check: ## Check the dashboards against Grafana's types, from PyPI
+	python3 -m venv target/grafana-types
+	target/grafana-types/bin/pip install --quiet --disable-pip-version-check 'grafana-foundation-sdk==1769699379!11.6.0'
+	target/grafana-types/bin/python deploy/grafana/check_schema.py
