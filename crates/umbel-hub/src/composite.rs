@@ -65,3 +65,63 @@ impl<S> Hub<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::OnSlow;
+    use proptest::prelude::*;
+    use umbel_protocol::{
+        Delivery, Dialect, Message, MessageId, Payload, SessionId, Stand, Timestamp,
+    };
+
+    proptest! {
+        /// However a slow client's socket cuts what is rendered, all of it comes.
+        #[test]
+        fn rendering_goes_on_wherever_a_write_is_cut(
+            sizes in prop::collection::vec(0_usize..3000, 1..60),
+            cuts in prop::collection::vec(1_usize..20_000, 1..20),
+        ) {
+            let mut hub = Hub::new(1 << 20);
+            let topics = ["a", "b"].map(|name| Topic::new(name).unwrap());
+            let session = hub.open(SessionId(1), Dialect::Sse, ());
+            let names = CompositeTopics::new(&topics).unwrap();
+            hub.set_composite(session, topics.clone().into(), names);
+            let id = |offset| MessageId { epoch: 7, offset };
+            let start = Stand { life: 1, position: Position(Some(id(0))) };
+            for topic in &topics {
+                hub.subscribe(session, topic, OnSlow::Disconnect, Some(start)).unwrap();
+            }
+            for (number, size) in sizes.iter().enumerate() {
+                let message = Message {
+                    topic: topics[number % 2].clone(),
+                    payload: Payload::text("x".repeat(*size)),
+                    event: None,
+                    published: Timestamp(0),
+                    origin: None,
+                    id: Some(id(number as u64 / 2 + 1)),
+                    trace: None,
+                };
+                let delivery = Delivery { message, received: 0, bare: false, life: 1 };
+                hub.append(&delivery, 0);
+            }
+            hub.mark_appended();
+            let mut got = Vec::new();
+            for cut in cuts.iter().cycle() {
+                hub.render(session);
+                let pending = hub.pending(session).collect::<Vec<_>>().concat();
+                if pending.is_empty() {
+                    break;
+                }
+                let written = pending.len().min(*cut);
+                got.extend_from_slice(&pending[..written]);
+                hub.advance(session, written);
+            }
+            let text = String::from_utf8(got).unwrap();
+            let sent: usize = text.lines().filter_map(|line| line.strip_prefix("data: ")).map(str::len).sum();
+            prop_assert_eq!(sent, sizes.iter().sum::<usize>());
+            prop_assert!(hub.is_drained(session));
+            prop_assert_eq!(hub.tally().delivered(), sizes.len() as u64);
+        }
+    }
+}

@@ -10,7 +10,7 @@ use umbel_protocol::history::Item;
 use umbel_protocol::{GapReason, Position, Topic};
 
 use crate::cut::Part;
-use crate::keys::SessionKey;
+use crate::keys::{SessionKey, SubscriptionKey};
 use crate::{Hub, Skipped};
 
 /// Items of one topic in a row, as frames of one encoding.
@@ -201,18 +201,23 @@ impl<S> Hub<S> {
         }
     }
 
-    /// Copies what is due to a session with a cursor over several topics, line by line of its own.
-    /// Other sessions have nothing to render.
+    /// Copies what is due to a session with a cursor over several topics, line by line of its own,
+    /// until so much waits to be written. From then on it counts as delivered. Other sessions have
+    /// nothing to render.
     pub fn render(&mut self, session: SessionKey) {
-        while self.sessions[session.index()].control.own_bytes() < RENDER_BYTES {
-            let Some(key) = self.sessions[session.index()].first_due else {
+        self.sessions[session.index()].control.forget_written();
+        loop {
+            let state = &self.sessions[session.index()];
+            let room = RENDER_BYTES.saturating_sub(state.control.own_bytes());
+            let Some(key) = state.first_due.filter(|_| room > 0) else {
                 return;
             };
-            self.render_subscription(session, key);
+            self.render_subscription(session, key, room);
         }
     }
 
-    fn render_subscription(&mut self, session: SessionKey, key: crate::keys::SubscriptionKey) {
+    /// Renders at least one frame, and further ones until they have taken the room.
+    fn render_subscription(&mut self, session: SessionKey, key: SubscriptionKey, room: usize) {
         let Self { subscriptions, topics, sessions, tally, waits, .. } = self;
         let state = &mut sessions[session.index()];
         let subscription = &mut subscriptions[key.index()];
@@ -220,8 +225,9 @@ impl<S> Hub<S> {
         let lane = topic.lane(subscription.encoding);
         let log = lane.log();
         let out = state.control.bytes_mut();
+        let enough = out.len() + room;
         let (mut oldest, mut delivered) = (None, 0);
-        while subscription.position < lane.next && out.len() < RENDER_BYTES {
+        while subscription.position < lane.next && out.len() < enough {
             let at = subscription.position;
             subscription.position += 1;
             if log.is_own(at, state.id) {

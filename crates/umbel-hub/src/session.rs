@@ -102,6 +102,11 @@ impl Control {
         self.bytes.len() - self.written + after
     }
 
+    /// Forgets what is written, so that what waits is all that there is.
+    pub(crate) fn forget_written(&mut self) {
+        self.bytes.drain(..std::mem::take(&mut self.written));
+    }
+
     /// Where more may be appended.
     pub(crate) fn bytes_mut(&mut self) -> &mut Vec<u8> {
         match &mut self.tail {
