@@ -167,11 +167,7 @@ impl Broker {
                 let text = "the memory broker has nothing to fetch from".to_owned();
                 Err(FetchError { passes: false, text })
             }
-            Self::Redis(redis) => {
-                redis.fetch(reader).await?;
-                reader.fetched();
-                Ok(())
-            }
+            Self::Redis(redis) => redis.fetch(reader).await,
         }
     }
 
@@ -236,13 +232,14 @@ impl Broker {
 }
 
 impl Attachment {
-    /// Waits until the broker has confirmed it. If it doesn't within two seconds, the worker gets a
-    /// gap of the topic once it has.
+    /// Waits until the broker has confirmed it; whether it has. If it doesn't within two seconds, the
+    /// worker gets a gap of the topic once it has.
     ///
     /// If it is dropped midway, the worker stays attached.
-    pub async fn confirmed(self) {
-        if let Some(confirmation) = self.0 {
-            confirmation.wait().await;
+    pub async fn confirmed(self) -> bool {
+        match self.0 {
+            Some(confirmation) => confirmation.wait().await,
+            None => true,
         }
     }
 }

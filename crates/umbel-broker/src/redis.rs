@@ -155,10 +155,14 @@ impl RedisBroker {
         let fetching = link.interest.archive().fetch(reader.topic(), reader.wanted())?;
         let fetched = async {
             match fetching {
-                Fetching::Ring(filled) => filled.await,
+                Fetching::Ring(filled) => {
+                    filled.await;
+                    reader.fetched();
+                }
                 Fetching::Page(place) => {
                     let (start, stand) = place.await.unwrap_or_else(|_| Err(unanswered()))?;
                     reader.place(start, stand);
+                    reader.fetched();
                 }
                 Fetching::Confirmation(confirmed) => {
                     confirmed.await.unwrap_or_else(|_| Err(unanswered()))?;

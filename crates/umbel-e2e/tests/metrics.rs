@@ -103,6 +103,9 @@ async fn clients_make_no_series() {
     let after = series(node).await;
     assert_eq!(before.symmetric_difference(&after).collect::<Vec<_>>(), Vec::<&String>::new());
     assert!(after.len() < 2000, "{}", after.len());
+    let text = node.metrics_text().await;
+    let lines = text.lines().filter(|line| !line.starts_with('#')).count();
+    assert_eq!(lines, after.len(), "no series is there twice");
     node.metric_becomes("umbel_deliveries_total", 100.0).await;
     let metrics = node.metrics().await;
     // The rules past the twentieth share one.
@@ -168,14 +171,15 @@ async fn the_canary_goes_all_the_way_each_second() {
 }
 
 #[tokio::test]
-async fn a_handshake_is_measured_from_its_connection_on() {
+async fn a_handshake_is_measured_from_its_first_byte_on() {
     let world = World::new().settings(&rules(std::iter::once("a".to_owned()))).start().await;
     let node = world.node(0);
     let websocket = "umbel_handshake_seconds_count{transport=\"websocket\"}";
     let _session = node.subscribe("a").await;
     let mut slow = HttpClient::connect(node.http()).await;
+    slow.send(b"GET /topics/a HTTP/1.1\r\n").await;
     tokio::time::sleep(Duration::from_millis(300)).await;
-    slow.send(b"GET /topics/a HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    slow.send(b"Host: x\r\n\r\n").await;
     slow.head().await;
     // A session that is let in to be told why it can't stay isn't one.
     let mut refused = WebSocketClient::open_with(

@@ -1,7 +1,7 @@
 //! From a batch of messages to logs and marks.
 
 use slab::Slab;
-use umbel_protocol::{Delivery, GapReason, Position, Stand, Topic};
+use umbel_protocol::{Delivery, Dialect, GapReason, PayloadKind, Position, Stand, Topic};
 
 use crate::encoding::Encoding;
 use crate::keys::{SubscriptionKey, TopicKey};
@@ -90,6 +90,9 @@ impl<S> Hub<S> {
             appending.tally.by_tag[tag.index()].expected += lane.subscribers.len() as u64;
             let Encoding { dialect, .. } = lane.encoding;
             let style = lane.encoding.style(event_names);
+            let is_base64 =
+                dialect == Dialect::Sse && message.payload.kind() == PayloadKind::Binary;
+            appending.tally.base64 += u64::from(is_base64);
             appending.append(lane, |log| {
                 log.append(published, message.origin, |out| {
                     dialect.write_message(out, message, style);

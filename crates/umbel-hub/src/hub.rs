@@ -178,6 +178,11 @@ impl<S> Hub<S> {
         self.tally.written_bytes += bytes as u64;
     }
 
+    /// How many gaps there were, all together.
+    pub fn gaps(&self) -> u64 {
+        self.tally.gaps
+    }
+
     /// How many bytes were written, all together.
     pub fn written_bytes(&self) -> u64 {
         self.tally.written_bytes

@@ -15,6 +15,8 @@ pub struct Tally {
     pub writes: u64,
     /// What these had in bytes.
     pub written_bytes: u64,
+    /// Frames in which binary travels as text.
+    pub base64: u64,
     /// Gaps told, or for the plain dialect counted.
     pub gaps: u64,
     /// What the logs take in memory, in bytes.

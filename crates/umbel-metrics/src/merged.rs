@@ -25,6 +25,8 @@ impl<W: 'static> Family<W> {
             Over::Node => self
                 .combinations()
                 .enumerate()
+                // A value that stands for nothing has no series.
+                .filter(|(_, labels)| labels.iter().all(|label| !label.value().is_empty()))
                 .map(|(at, labels)| labelled(self.merged(workers, at, Combine::Sum), labels))
                 .collect(),
             Over::Workers(combine) => {
@@ -178,15 +180,15 @@ mod tests {
         accepted: Counter,
         opened: Counters<Transport>,
         open: [Gauge; 2],
-        by_rule: [Counter; 3],
+        by_rule: [Counter; 4],
         lag: Gauge,
         turns: Counter,
         latency: Histogram,
-        latency_by_rule: [[Histogram; 3]; 2],
+        latency_by_rule: [[Histogram; 4]; 2],
     }
 
     fn families() -> Vec<Family<Worker>> {
-        let rules = ["a", "b.*", "other"].map(str::to_owned);
+        let rules = ["a", "b.*", "", "other"].map(str::to_owned);
         vec![
             Family::counter("t_accepted_total", "Accepted.", |w| &w.accepted),
             Family::counters("t_opened_total", "Opened.", "transport", |w| &w.opened),
@@ -234,7 +236,7 @@ mod tests {
         workers[1].turns.add(6);
         workers[0].latency.observe(200, 1);
         workers[1].latency.observe(9_000_000, 1);
-        workers[1].latency_by_rule[1][2].observe(3, 5);
+        workers[1].latency_by_rule[1][3].observe(3, 5);
         assert_lines(
             &scrape(&workers),
             &[
@@ -258,6 +260,7 @@ mod tests {
                 "t_rule_seconds_count{transport=\"websocket\",rule=\"other\"} 0",
             ],
         );
+        assert!(!scrape(&workers).contains("rule=\"\""));
     }
 
     #[test]

@@ -32,6 +32,7 @@ use crate::config::{AdminToken, Settings};
 use crate::drain::{Asked, Stage};
 use crate::http::{Answer, Problem};
 use crate::log::Desk;
+use crate::machine;
 use crate::trace::Tracer;
 use crate::worker::WorkerMetrics;
 use node_metrics::NodeMetrics;
@@ -77,7 +78,8 @@ impl Admin {
             Broker::Memory(_) => None,
         };
         let rules = settings.topics.labels();
-        let registry = registry(rules, workers.clone(), node_metrics.clone(), broker);
+        let name = settings.node_name.clone().unwrap_or_else(machine::name);
+        let registry = registry(&name, rules, workers.clone(), node_metrics.clone(), broker);
         Self {
             registry,
             workers,
@@ -209,6 +211,9 @@ impl Admin {
 
     fn metrics(&self) -> Answer {
         self.node_metrics.update(&self.node);
+        for (worker, silent) in self.workers.iter().zip(self.silent_workers()) {
+            worker.silent.set(silent.as_secs_f64());
+        }
         match TextEncoder::new().encode_to_string(&self.registry.gather()) {
             Ok(text) => text_answer(StatusCode::OK, prometheus::TEXT_FORMAT, text),
             Err(error) => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into(),
@@ -242,11 +247,16 @@ impl Admin {
     }
 
     fn stuck_worker(&self) -> Option<(usize, Duration)> {
+        self.silent_workers().enumerate().find(|(_, silent)| *silent > STUCK)
+    }
+
+    /// For how long each worker's event loop hasn't ticked.
+    fn silent_workers(&self) -> impl Iterator<Item = Duration> {
         let now = self.clock.micros();
-        let silent = |worker: &Arc<WorkerMetrics>| {
+        let silent = move |worker: &Arc<WorkerMetrics>| {
             Duration::from_micros(now.saturating_sub(worker.last_tick_micros.get()))
         };
-        self.workers.iter().map(silent).enumerate().find(|(_, silent)| *silent > STUCK)
+        self.workers.iter().map(silent)
     }
 
     /// Counts per worker; never what clients sent or who they are.

@@ -15,6 +15,7 @@ mod preface;
 mod problem;
 pub mod proxy_header;
 mod publish;
+mod publish_count;
 mod query;
 mod refusal;
 mod route;

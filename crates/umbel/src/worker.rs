@@ -13,6 +13,7 @@ mod leave;
 mod memory;
 mod metrics;
 mod pace;
+mod peak;
 mod pull;
 mod run;
 mod tasks;
@@ -27,6 +28,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::time::Duration;
 
 use slab::Slab;
 use umbel_broker::{Broker, Mailbox, WorkerId};
@@ -47,6 +49,7 @@ use crate::session::{Rate, Segments, Session, SessionRef};
 use crate::trace::Tracer;
 use crate::wheel::{Tick, Wheel};
 use pace::Pace;
+use peak::Peak;
 use tasks::Tasks;
 
 /// The state of a worker, shared by the tasks of its thread. No borrow is held across an await.
@@ -95,6 +98,9 @@ pub(crate) struct Worker {
     session_seconds: Option<u32>,
     pub(crate) clock: Clock,
     runtime: tokio::runtime::Handle,
+    /// The worst of late.
+    lag_peak: Peak<Duration>,
+    furthest: Peak<usize>,
     /// Whether this node sends itself a message each second.
     canary: bool,
     pub(crate) metrics: Arc<WorkerMetrics>,
@@ -165,6 +171,8 @@ impl Worker {
             session_seconds: seed.settings.node.session_seconds,
             clock: seed.clock,
             runtime: tokio::runtime::Handle::current(),
+            lag_peak: Peak::default(),
+            furthest: Peak::default(),
             canary: seed.settings.node.canary,
             metrics: seed.metrics.clone(),
             ledger: Rc::default(),

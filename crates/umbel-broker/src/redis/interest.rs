@@ -47,11 +47,13 @@ pub(crate) struct Confirmation {
 
 impl Confirmation {
     /// Waits for the server, but no longer than two seconds after the worker was attached: then
-    /// its sessions are told of a gap once the confirmation comes.
-    pub(crate) async fn wait(self) {
-        if tokio::time::timeout_at(self.deadline, self.confirmed).await.is_err() {
+    /// its sessions are told of a gap once the confirmation comes. Whether it came.
+    pub(crate) async fn wait(self) -> bool {
+        let came = tokio::time::timeout_at(self.deadline, self.confirmed).await.is_ok();
+        if !came {
             self.interest.lock().owe(self.worker, &self.topic);
         }
+        came
     }
 }
 

@@ -32,6 +32,7 @@ pub struct BrokerMetrics {
     pub(super) malformed_entries: Counter,
     pub(super) publish_retries: Counter,
     pub(super) published: Counters<Outcome>,
+    pub(super) receivers: Counter,
     pub(super) publish_batches: Counter,
 }
 
@@ -248,6 +249,11 @@ fn of_link() -> Vec<Family<BrokerMetrics>> {
             "Messages that this node was to publish at Redis, by outcome.",
             "outcome",
             |b| &b.published,
+        ),
+        Family::counter(
+            "umbel_broker_receivers_total",
+            "Nodes, and others that subscribe, that Redis gave the messages to that this node published; over a fleet that publishes by its nodes alone as many as umbel_broker_messages_total.",
+            |b| &b.receivers,
         ),
         Family::counter(
             "umbel_broker_publish_batches_total",

@@ -396,6 +396,9 @@ impl BrokerMetrics {
             Err(_) => Outcome::Refused,
         };
         self.published.of(counted).add(1);
+        if let Ok(published) = &outcome {
+            self.receivers.add(published.receivers);
+        }
         // A publisher that went away needs no answer.
         let _ = job.outcome.send(outcome);
     }

@@ -1,6 +1,7 @@
 //! What is reported of the node as a whole: looked up when a scrape asks for it.
 
-use std::fs;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,7 @@ pub(crate) struct NodeState {
 /// What was found. Written by the admin listener's thread.
 #[derive(Debug, Default)]
 pub(super) struct NodeMetrics {
+    netstat: Netstat,
     sessions_limit: Gauge,
     queue_overflows: Counter,
     queue_drops: Counter,
@@ -42,8 +44,27 @@ pub(super) struct NodeMetrics {
     canaries_lost: Counter,
 }
 
+/// The kernel's counts, kept open: it is when descriptors have run out that they are of interest.
+#[derive(Debug)]
+struct Netstat(Option<File>);
+
+impl Default for Netstat {
+    fn default() -> Self {
+        Self(File::open("/proc/self/net/netstat").ok())
+    }
+}
+
+impl Netstat {
+    fn read(&self) -> Option<QueueCounts> {
+        let file = self.0.as_ref()?;
+        let mut text = vec![0; 16 * 1024];
+        let length = file.read_at(&mut text, 0).ok()?;
+        queue_counts(std::str::from_utf8(&text[..length]).ok()?)
+    }
+}
+
 /// What the kernel counts of connections that a full accept queue turned away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct QueueCounts {
     overflows: u64,
     drops: u64,
@@ -57,10 +78,10 @@ impl NodeMetrics {
             usize::MAX => self.sessions_limit.set(f64::INFINITY),
             limit => self.sessions_limit.set_count(limit),
         }
-        let queue = fs::read_to_string("/proc/self/net/netstat").map(|text| queue_counts(&text));
-        let QueueCounts { overflows, drops } = queue.unwrap_or_default();
-        self.queue_overflows.set(overflows);
-        self.queue_drops.set(drops);
+        if let Some(QueueCounts { overflows, drops }) = self.netstat.read() {
+            self.queue_overflows.set(overflows);
+            self.queue_drops.set(drops);
+        }
         self.budget_bytes.set_count(node.budget.limit());
         self.history_bytes.set_count(node.broker.history_bytes());
         self.update_allocator();
@@ -153,19 +174,14 @@ pub(super) fn families() -> Vec<Family<NodeMetrics>> {
 }
 
 /// Finds the counts in `/proc/net/netstat`: pairs of lines, one of names and one of numbers.
-fn queue_counts(netstat: &str) -> QueueCounts {
+fn queue_counts(netstat: &str) -> Option<QueueCounts> {
     let mut lines = netstat.lines().filter(|line| line.starts_with("TcpExt:"));
-    let (Some(names), Some(numbers)) = (lines.next(), lines.next()) else {
-        return QueueCounts::default();
-    };
+    let (names, numbers) = (lines.next()?, lines.next()?);
     let count = |wanted| {
         let mut pairs = names.split_whitespace().zip(numbers.split_whitespace());
         pairs.find(|(name, _)| *name == wanted).and_then(|(_, number)| number.parse().ok())
     };
-    QueueCounts {
-        overflows: count("ListenOverflows").unwrap_or(0),
-        drops: count("ListenDrops").unwrap_or(0),
-    }
+    Some(QueueCounts { overflows: count("ListenOverflows")?, drops: count("ListenDrops")? })
 }
 
 #[cfg(test)]
@@ -176,11 +192,11 @@ mod tests {
     fn the_kernels_counts_are_found_by_name() {
         let netstat = "TcpExt: SyncookiesSent ListenOverflows ListenDrops\nTcpExt: 9 3 4\n\
              IpExt: ListenDrops\nIpExt: 7\n";
-        assert_eq!(queue_counts(netstat), QueueCounts { overflows: 3, drops: 4 });
+        assert_eq!(queue_counts(netstat), Some(QueueCounts { overflows: 3, drops: 4 }));
         for strange in ["", "TcpExt: ListenDrops\n", "TcpExt: ListenDrops\nTcpExt: x\n"] {
-            assert_eq!(queue_counts(strange), QueueCounts::default(), "{strange:?}");
+            assert_eq!(queue_counts(strange), None, "{strange:?}");
         }
-        let ours = fs::read_to_string("/proc/self/net/netstat").unwrap();
-        assert!(ours.contains(" ListenOverflows ListenDrops "), "this kernel has them");
+        let ours = Netstat::default();
+        assert!(ours.read().is_some() && ours.read().is_some(), "this kernel has them, each time");
     }
 }

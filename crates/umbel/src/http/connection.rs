@@ -54,8 +54,8 @@ pub(crate) struct Connection {
     retired: Cell<bool>,
     /// Whether what is under way is the last.
     finishes: Cell<bool>,
-    /// When it was accepted, until its first request has come.
-    accepted: Cell<Option<u64>>,
+    /// When its first byte came, until its first request has.
+    began: Cell<Option<u64>>,
 }
 
 /// How long a connection may wait for its next request.
@@ -169,6 +169,9 @@ async fn first_bytes(worker: &Worker, connection: &Connection, stream: &mut TcpS
                     first => First::Bytes(Spoken::Http1, first.into()),
                 });
             }
+            if first.is_empty() {
+                connection.began.set(Some(worker.clock.micros()));
+            }
             first.extend_from_slice(read.filled());
             if header_comes {
                 match connection.take_header(&mut first) {
@@ -274,7 +277,7 @@ impl Connection {
             peer: Cell::new(peer),
             retired: Cell::new(false),
             finishes: Cell::new(false),
-            accepted: Cell::new(Some(worker.clock.micros())),
+            began: Cell::new(None),
         });
         worker.wheel.borrow_mut().insert(Timer::Connection(connection.clone()), deadline);
         connection
@@ -283,7 +286,7 @@ impl Connection {
     /// When the request that has come began, by the node's clock in microseconds: the first with its
     /// connection, later ones `now`.
     pub(super) fn began(&self, now: u64) -> u64 {
-        self.accepted.take().unwrap_or(now)
+        self.began.take().unwrap_or(now)
     }
 
     /// When to look again; `None` if there is nothing more to look at.

@@ -21,7 +21,7 @@ use crate::admission::Refusal;
 use crate::drain::Stage;
 use crate::ledger::Charge;
 use crate::session::{From, Granted, Hold};
-use crate::worker::{Held, Limit, Polled, Worker};
+use crate::worker::{Held, Limit, Polled, ReadFrom, Worker};
 
 /// How many messages an answer has unless it is said.
 const DEFAULT_LIMIT: usize = 100;
@@ -282,7 +282,10 @@ async fn next(
     bytes: usize,
 ) -> Result<Option<Vec<Item>>, Problem> {
     match read(worker, reader, bytes).await? {
-        Read::Page(items) => Ok(Some(items)),
+        Read::Page(items) => {
+            worker.metrics.resume_reads.of(ReadFrom::of(reader)).add(1);
+            Ok(Some(items))
+        }
         _ => Ok(None),
     }
 }

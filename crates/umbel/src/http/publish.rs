@@ -15,6 +15,7 @@ use umbel_protocol::{
 };
 
 use super::connection::{LINGER, LINGER_BYTES};
+use super::publish_count::{Asked, HandedOver};
 use super::service::Exchange;
 use super::subscribe::path_topics;
 use super::{Answer, Problem};
@@ -22,7 +23,7 @@ use crate::authorise::{Action, Forbidden, Principal};
 use crate::config::TopicRule;
 use crate::ledger::Charge;
 use crate::trace::{Outcome, Publishing};
-use crate::worker::{Held, Limit, Source, Status, Worker};
+use crate::worker::{Held, Limit, Source, Worker};
 
 /// What became of one of many messages.
 type PublishResult = Result<(Topic, Option<MessageId>), Refused>;
@@ -32,19 +33,19 @@ const BODY_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Publishes the body as one message.
 pub(super) async fn topic(mut exchange: Exchange, names: &str) -> Answer {
-    let worker = exchange.worker.clone();
+    let asked = Asked::begin(&exchange.worker);
     let answer = exchange.publish_one(names).await.unwrap_or_else(Answer::from);
     exchange.pass_over_body().await;
-    worker.metrics.publish_requests.of(Status::from(answer.status())).add(1);
+    asked.answered(answer.status());
     answer
 }
 
 /// Publishes what the body lists.
 pub(super) async fn many(mut exchange: Exchange) -> Answer {
-    let worker = exchange.worker.clone();
+    let asked = Asked::begin(&exchange.worker);
     let answer = exchange.publish_many().await.unwrap_or_else(Answer::from);
     exchange.pass_over_body().await;
-    worker.metrics.publish_requests.of(Status::from(answer.status())).add(1);
+    asked.answered(answer.status());
     answer
 }
 
@@ -301,9 +302,9 @@ impl Worker {
     }
 
     async fn publish_http(&self, messages: Vec<Publish>) -> Vec<Result<Published, PublishError>> {
-        let began = self.clock.micros();
+        let handed_over = HandedOver::begin(self);
         let results = self.broker.publish_all(messages).await;
-        self.metrics.publish_seconds.observe(self.clock.micros() - began, 1);
+        drop(handed_over);
         let published = results.iter().filter(|result| result.is_ok()).count();
         self.metrics.messages_in.of(Source::Http).add(published as u64);
         results

@@ -77,8 +77,10 @@ impl Hold {
 
     /// Waits for the broker, so that no message is missed from then on.
     pub(crate) async fn confirmed(&mut self) {
-        if let Some(attachment) = self.attachment.take() {
-            attachment.confirmed().await;
+        if let Some(attachment) = self.attachment.take()
+            && !attachment.confirmed().await
+        {
+            self.worker.metrics.unconfirmed.add(1);
         }
     }
 

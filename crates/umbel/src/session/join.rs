@@ -98,8 +98,7 @@ impl Join {
                     }
                 }
                 Read::Page(items) => {
-                    let fetched = self.reader.take_fetched();
-                    told(Told::Read(if fetched { ReadFrom::Redis } else { ReadFrom::Ring }));
+                    told(Told::Read(ReadFrom::of(&mut self.reader)));
                     let encoding = hub.shared_by(session);
                     let piece = Rc::new(hub.segment(encoding, &topic, &items));
                     let kept = Kept::of(&items, began, self.reader.stand(), &piece);

@@ -33,8 +33,8 @@ pub(crate) struct Opening {
     pub(crate) refusal: Option<(CloseReason, String)>,
     /// Its place among the node's sessions, until the session has it.
     pub(crate) seat: Option<Seat>,
-    /// When its connection was accepted or, if others were asked on it before, its request came; by
-    /// the node's clock, in microseconds.
+    /// When the first byte of its connection came or, if others were asked on it before, its request;
+    /// by the node's clock, in microseconds.
     pub(crate) began: u64,
 }
 

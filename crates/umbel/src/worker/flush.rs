@@ -126,7 +126,9 @@ impl Worker {
     }
 
     pub(super) fn hold_to_budget(&self, hub: &mut Hub<Session>, key: SessionKey) {
+        let gaps = hub.gaps();
         let verdict = hub.enforce(key);
+        self.metrics.gaps.of(GapReason::Slow).add(hub.gaps() - gaps);
         self.charge_control(hub, key);
         let (policy, gap) = match verdict {
             Verdict::Within => return,
@@ -138,9 +140,6 @@ impl Worker {
             Verdict::Disconnect => (OnSlow::Disconnect, false),
         };
         self.metrics.slow_consumers.of(Policy(policy)).add(1);
-        if gap {
-            self.metrics.gaps.of(GapReason::Slow).add(1);
-        }
         if policy == OnSlow::Disconnect {
             self.close(hub, key, CloseReason::Slow, "further behind than allowed");
         } else if gap {

@@ -1,5 +1,6 @@
 //! The labels of a worker's metrics: closed sets.
 
+use umbel_broker::Reader;
 use umbel_hub::{OnSlow, Skipped};
 use umbel_metrics::LabelSet;
 
@@ -174,6 +175,11 @@ impl From<Refusal> for Limit {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Status(u16);
 
+impl Status {
+    /// The publisher didn't wait for its answer.
+    pub(crate) const GONE: Self = Self(499);
+}
+
 impl From<hyper::StatusCode> for Status {
     fn from(status: hyper::StatusCode) -> Self {
         Self(status.as_u16())
@@ -190,6 +196,7 @@ impl LabelSet for Status {
         Self(415),
         Self(422),
         Self(429),
+        Self::GONE,
         Self(502),
         Self(503),
         Self(504),
@@ -211,6 +218,7 @@ impl LabelSet for Status {
             415 => "415",
             422 => "422",
             429 => "429",
+            499 => "gone",
             502 => "502",
             503 => "503",
             504 => "504",
@@ -252,6 +260,13 @@ pub(crate) enum ReadFrom {
     Redis,
     /// Another session of the worker had just been given it.
     Shared,
+}
+
+impl ReadFrom {
+    /// Where a piece came from that a reader was just given.
+    pub(crate) fn of(reader: &mut Reader) -> Self {
+        if reader.take_fetched() { Self::Redis } else { Self::Ring }
+    }
 }
 
 impl LabelSet for ReadFrom {

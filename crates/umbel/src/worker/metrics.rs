@@ -31,6 +31,8 @@ pub(crate) struct WorkerMetrics {
     pub(crate) replayed: Counter,
     pub(crate) resumes: Counters<Resumed>,
     pub(crate) resume_reads: Counters<ReadFrom>,
+    pub(crate) unconfirmed: Counter,
+    pub(crate) base64: Counter,
     pub(crate) polls: Counters<Polled>,
     pub(crate) polls_waiting: Gauge,
     pub(crate) deliveries_skipped: Counters<Skip>,
@@ -56,6 +58,8 @@ pub(crate) struct WorkerMetrics {
     pub(crate) tasks: Gauge,
     /// When the event loop last ticked, by the node's clock: not exported, asked for liveness.
     pub(crate) last_tick_micros: Counter,
+    /// How long ago that is. Whoever is asked for metrics writes it: a worker that is stuck can't.
+    pub(crate) silent: Gauge,
 }
 
 /// What is recorded per topic rule.
@@ -105,13 +109,13 @@ fn of_rules(rules: &[String]) -> Vec<Family<WorkerMetrics>> {
         ),
         Family::counters_by(
             "umbel_deliveries_total",
-            "Messages written whole to a session, by topic rule.",
+            "Messages written whole to a session, by topic rule; with a cursor over several topics up to 16 KiB before they are.",
             rule,
             |w, at| &w.by_rule[at].delivered,
         ),
         Family::histograms_by(
             "umbel_delivery_seconds",
-            "From the publishing of a message, by its publisher's or broker's clock, to its write to a session: one observation per write, by its oldest message.",
+            "From the publishing of a message to its write to a session: one observation per write, by its oldest message. By the clock of the node or Redis that published it; of a plain PUBLISH it isn't known, it counts from its receipt. What was skipped, or came from history, isn't in it.",
             "transport",
             rule,
             |w, transport: Transport, at| &w.delivery_seconds[transport.index()][at],
@@ -174,18 +178,18 @@ fn of_messages() -> Vec<Family<WorkerMetrics>> {
         ),
         Family::counters(
             "umbel_publish_requests_total",
-            "HTTP requests to publish, by status.",
+            "HTTP requests to publish, by status; gone: the publisher didn't wait for one.",
             "status",
             |w| &w.publish_requests,
         ),
         Family::histogram(
             "umbel_publish_seconds",
-            "From handing a request's messages to the broker to its answer.",
+            "From handing a request's messages to the broker to its answer, or to when the publisher gave up.",
             |w| &w.publish_seconds,
         ),
         Family::counter(
             "umbel_published_in_future_total",
-            "Messages whose time of publishing lies ahead of this node's clock; they count as published when they came.",
+            "Messages, once per worker, whose time of publishing lies ahead of this node's clock; they count as published when they came.",
             |w| &w.published_in_future,
         ),
         Family::gauge(
@@ -198,6 +202,11 @@ fn of_messages() -> Vec<Family<WorkerMetrics>> {
             "Deliveries that were expected and not made, by reason.",
             "reason",
             |w| &w.deliveries_skipped,
+        ),
+        Family::counter(
+            "umbel_base64_total",
+            "Binary messages that were encoded for SSE sessions, once per worker.",
+            |w| &w.base64,
         ),
         Family::counter("umbel_sent_bytes_total", "Bytes written to sessions.", |w| &w.sent_bytes),
         Family::counter(
@@ -213,7 +222,7 @@ fn of_messages() -> Vec<Family<WorkerMetrics>> {
         ),
         Family::counters(
             "umbel_gaps_total",
-            "Gaps told to sessions (plain WebSocket: only counted), by reason.",
+            "Gaps in what sessions get, once per session and topic, by reason. They are told, but not to plain WebSockets, nor again while the last one waits to be read.",
             "reason",
             |w| &w.gaps,
         ),
@@ -251,9 +260,14 @@ fn of_history() -> Vec<Family<WorkerMetrics>> {
         ),
         Family::counters(
             "umbel_resume_reads_total",
-            "Pieces of history that sessions lacked, by where they were read: shared is what another session had just been given.",
+            "Pieces of history that sessions and polls lacked, by where they were read: shared is what another session had just been given.",
             "from",
             |w| &w.resume_reads,
+        ),
+        Family::counter(
+            "umbel_unconfirmed_total",
+            "Topics that a session was given before the broker had confirmed them: a gap follows.",
+            |w| &w.unconfirmed,
         ),
     ]
 }
@@ -262,7 +276,7 @@ fn of_time() -> Vec<Family<WorkerMetrics>> {
     vec![
         Family::histograms(
             "umbel_handshake_seconds",
-            "From the accept of a connection, or the arrival of a later request on it, to the open session.",
+            "From the first byte of a connection, or the arrival of a later request on it, to the open session.",
             "transport",
             |w| &w.handshake_seconds,
         ),
@@ -283,9 +297,15 @@ fn of_time() -> Vec<Family<WorkerMetrics>> {
         ),
         Family::gauge_per_worker(
             "umbel_event_loop_lag_peak_seconds",
-            "The largest lag of a worker's event loop in recent seconds; it decays.",
+            "The largest lag of a worker's event loop within the last half to whole minute.",
             Combine::Max,
             |w| &w.loop_lag_peak,
+        ),
+        Family::gauge_per_worker(
+            "umbel_event_loop_silent_seconds",
+            "How long ago a worker's event loop ticked last: a quarter of a second at most, unless it is stuck.",
+            Combine::Max,
+            |w| &w.silent,
         ),
         Family::seconds_per_worker(
             "umbel_runtime_busy_seconds_total",
@@ -328,7 +348,7 @@ fn of_memory() -> Vec<Family<WorkerMetrics>> {
         ),
         Family::gauge_per_worker(
             "umbel_furthest_behind_bytes",
-            "The most bytes that a session was found behind within the last second.",
+            "The most bytes that a session was found behind when it was to be written, within the last half to whole minute.",
             Combine::Max,
             |w| &w.furthest_bytes,
         ),

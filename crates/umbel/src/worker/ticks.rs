@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use umbel_hub::Skipped;
 use umbel_metrics::LabelSet;
 
@@ -24,9 +24,6 @@ const FRAME_SECONDS: u32 = 30;
 /// What tokio calls a worker: an event loop on one thread has one.
 const THE_ONLY_WORKER: usize = 0;
 
-/// What remains of the lag's peak after a second.
-const LAG_DECAY: f64 = 0.8;
-
 /// Turns the worker's wheel. Never returns.
 pub(super) async fn tick(worker: &Rc<Worker>) {
     let mut ticks = interval(Duration::from_millis(TICK_MILLIS.into()));
@@ -38,7 +35,7 @@ pub(super) async fn tick(worker: &Rc<Worker>) {
         worker.mind_memory();
         worker.export();
         if count == 0 {
-            worker.every_second();
+            worker.every_second(scheduled);
         }
         worker.retry_waiting();
         worker.leave_loose();
@@ -132,8 +129,7 @@ impl Worker {
     fn observe_lag(&self, lag: Duration) {
         let micros = u64::try_from(lag.as_micros()).unwrap_or(u64::MAX);
         self.metrics.loop_lag_seconds.observe(micros, 1);
-        let peak = self.metrics.loop_lag_peak.get().max(lag.as_secs_f64());
-        self.metrics.loop_lag_peak.set(peak);
+        self.lag_peak.observe(lag);
         self.metrics.last_tick_micros.set(self.clock.micros());
     }
 
@@ -153,6 +149,7 @@ impl Worker {
         metrics.replayed.set(tally.replayed);
         metrics.writes.set(tally.writes);
         metrics.sent_bytes.set(tally.written_bytes);
+        metrics.base64.set(tally.base64);
         for reason in Skipped::ALL {
             metrics.deliveries_skipped.of(Skip(reason)).set(tally.skipped[reason.index()]);
         }
@@ -169,17 +166,23 @@ impl Worker {
         metrics.parks.set(runtime.worker_park_count(THE_ONLY_WORKER));
     }
 
-    fn every_second(&self) {
+    /// `scheduled` is when that was to be.
+    fn every_second(&self, scheduled: Instant) {
         let mut hub = self.hub.borrow_mut();
-        self.metrics.furthest_bytes.set_count(hub.take_furthest());
-        self.metrics.loop_lag_peak.set(self.metrics.loop_lag_peak.get() * LAG_DECAY);
+        self.furthest.observe(hub.take_furthest());
+        self.metrics.furthest_bytes.set_count(self.furthest.get());
+        self.metrics.loop_lag_peak.set(self.lag_peak.get().as_secs_f64());
+        self.furthest.age();
+        self.lag_peak.age();
         hub.shrink();
         self.segments.borrow_mut().tend();
         // One worker does it for all.
         if self.id.index() == 0 {
             self.broker.tend();
             if self.canary {
-                self.broker.release_canary(self.clock.micros());
+                // That its sender was late is part of what it shows.
+                let late = u64::try_from(scheduled.elapsed().as_micros()).unwrap_or(u64::MAX);
+                self.broker.release_canary(self.clock.micros().saturating_sub(late));
             }
         }
     }
