@@ -246,3 +246,42 @@ async fn what_is_expected_is_delivered_skipped_or_pending() {
     node.metric_becomes("umbel_deliveries_pending", 0.0).await;
     node.metric_exceeds("umbel_deliveries_skipped_total{reason=\"ended\"}", 10.0).await;
 }
+
+/// A publisher that doesn't wait for its answer is seen all the same.
+#[tokio::test]
+async fn publishers_that_give_up_are_counted() {
+    let redis = Redis::start(&[]).await;
+    let world = World::new().broker(&redis.url()).start().await;
+    let node = world.node(0);
+    node.publish("a", "one").await;
+    node.metric_becomes("umbel_publish_requests_total{status=\"200\"}", 1.0).await;
+    redis.signal("STOP");
+    let mut hasty = node.client().await;
+    hasty.send(b"POST /topics/a HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx").await;
+    node.metric_becomes("umbel_publish_seconds_count", 1.0).await;
+    // Its message is on its way to Redis, and it goes.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    drop(hasty);
+    node.metric_becomes("umbel_publish_requests_total{status=\"gone\"}", 1.0).await;
+    node.metric_becomes("umbel_publish_seconds_count", 2.0).await;
+    redis.signal("CONT");
+}
+
+#[tokio::test]
+async fn what_the_broker_owes_and_what_is_encoded_is_counted() {
+    let redis = Redis::start(&[]).await;
+    let world = World::new().broker(&redis.url()).start().await;
+    let node = world.node(0);
+    let mut sse = node.sse("/topics/a").await;
+    let mut plain = node.subscribe("a").await;
+    node.client().await.post("/topics/a", "application/octet-stream", &[0xff, 0]).await;
+    sse.event().await;
+    plain.message().await;
+    node.metric_becomes("umbel_base64_total", 1.0).await;
+    node.metric_becomes("umbel_broker_receivers_total", 1.0).await;
+    node.metric_becomes("umbel_unconfirmed_total", 0.0).await;
+    redis.signal("STOP");
+    let _late = node.sse("/topics/b").await;
+    node.metric_becomes("umbel_unconfirmed_total", 1.0).await;
+    redis.signal("CONT");
+}

@@ -309,6 +309,8 @@ mod tests {
         workers[0].last_tick_micros.set(long_ago.micros());
         assert_eq!(admin.live().status(), StatusCode::SERVICE_UNAVAILABLE, "worker 1 never ticked");
         assert_eq!(admin.stuck_worker().map(|(worker, _)| worker), Some(1));
+        admin.metrics();
+        assert!(workers[0].silent.get() < 1.0 && workers[1].silent.get() > STUCK.as_secs_f64());
         workers[1].last_tick_micros.set(long_ago.micros());
         assert_eq!(admin.live().status(), StatusCode::OK);
         // A worker that has ended, when the node leaves.
