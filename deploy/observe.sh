@@ -117,7 +117,7 @@ Two nodes with a gentle load, until Ctrl-C or for $seconds s. Open:
   the dashboards, drawn without Grafana   http://127.0.0.1:$prometheus/user/preview.html?minutes=5
   Prometheus, its alerts and rules        http://127.0.0.1:$prometheus/alerts
   the nodes' console                      http://127.0.0.1:$http1/   http://127.0.0.1:$http2/
-  the nodes' admin listener               http://127.0.0.1:$admin1/metrics   http://127.0.0.1:$admin2/metrics
+  the nodes' live pages (and /metrics)    http://127.0.0.1:$admin1/   http://127.0.0.1:$admin2/
 In Grafana: import deploy/grafana/umbel-*.json, or copy deploy/grafana/provisioning/* into its provisioning folder and the
 dashboards to the folder named there, with this Prometheus as the data source's url.
 Try: curl -X POST -H 'Umbel-Admin: 1' http://127.0.0.1:$admin2/drain      (the second node leaves)
