@@ -11,7 +11,7 @@ use umbel_e2e::{
 
 const PARENT: &str = "00f067aa0ba902b7";
 
-const HISTORY: &str = "[[topics]]\nmatch = \"kept.*\"\nsubscribe = \"anyone\"\npublish = \"anyone\"\nhistory = { messages = 100, seconds = 300 }\n[[topics]]\nmatch = \"**\"\nsubscribe = \"anyone\"\npublish = \"anyone\"\n";
+const HISTORY: &str = "[[topics]]\nmatch = \"kept.*\"\nsubscribe = \"anyone\"\npublish = \"anyone\"\nhistory = { messages = 100, seconds = 300 }\n[[topics]]\nmatch = \"closed.*\"\nsubscribe = \"anyone\"\n[[topics]]\nmatch = \"**\"\nsubscribe = \"anyone\"\npublish = \"anyone\"\n";
 
 /// A trace of its own for each publish.
 fn trace(number: u32) -> String {
@@ -141,6 +141,48 @@ async fn what_is_not_sampled_or_can_not_be_read_is_not_recorded() {
     for _ in 0..8 {
         assert_eq!(session.text().await, "x");
     }
+}
+
+#[tokio::test]
+async fn what_nobody_may_publish_makes_no_span() {
+    let collector = Collector::start(Answers::Ok).await;
+    let world = tracing("n", &collector).environment("UMBEL_TRACES__SAMPLE", "1").start().await;
+    let node = world.node(0);
+    let forbidden = traceparent(1, "01");
+    let answer = publish(node, "closed.1", &[("traceparent", &forbidden)]).await;
+    assert_eq!(answer.status, 403, "{}", answer.text());
+    let lines = json!({"topic": "closed.1", "text": "x", "traceparent": forbidden}).to_string();
+    let answer = node.client().await.post("/publish", "application/json", lines.as_bytes()).await;
+    assert!(answer.text().contains("403"), "{}", answer.text());
+    let mut session = node.json().await;
+    let command = json!({"id": 1, "op": "publish", "topic": "closed.1", "text": "x", "traceparent": forbidden});
+    assert_eq!(session.command(&command).await["code"], "forbidden");
+    // Spans are exported in the order of their ends.
+    publish(node, "a", &[("traceparent", &traceparent(2, "01"))]).await;
+    collector.spans_of(&trace(2), 1).await;
+    assert_eq!(collector.spans().len(), 1, "{:?}", collector.spans());
+}
+
+/// A user of Redis that may not load functions, where an older node has left its library.
+#[tokio::test]
+async fn with_an_older_library_that_it_may_not_replace_a_node_keeps_history_untraced() {
+    let (redis, collector) = (Redis::start(&[]).await, Collector::start(Answers::Ok).await);
+    let older = include_str!("../../umbel-broker/src/redis/library.lua")
+        .replace("local VERSION = 3\n", "local VERSION = 2\n")
+        .replace("elseif name == 'trace' then trace = value\n", "");
+    assert!(older.contains("local VERSION = 2") && !older.contains("name == 'trace'"));
+    let mut admin = redis.client().await;
+    assert_eq!(admin.command(&["FUNCTION", "LOAD", &older]).await, "umbel");
+    let rules = "ACL SETUSER edge on >pass ~umbel:* ~{umbel:* &umbel:* +@all -function";
+    assert_eq!(admin.command(&rules.split(' ').collect::<Vec<_>>()).await, "OK");
+    let url = redis.url().replace("redis://", "redis://edge:pass@");
+    let world = tracing("n", &collector).broker(&url).start().await;
+    let mut session = world.node(0).subscribe("kept.1").await;
+    let answer = publish(world.node(0), "kept.1", &[("traceparent", &traceparent(1, "01"))]).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(session.text().await, "x");
+    world.node(0).logs("Redis has an older library").await;
+    collector.spans_of(&trace(1), 1).await;
 }
 
 #[tokio::test]
@@ -311,7 +353,7 @@ async fn a_collector_that_is_busy_gets_the_spans_again() {
     node.metric_becomes("umbel_spans_dropped_total", 0.0).await;
 }
 
-/// Publishes more than the queue of spans holds, each recorded.
+/// Publishes more than the queue of spans holds, each recorded if the node samples all.
 async fn pour(node: &Node) {
     let message = json!({"topic": "a", "text": "x"});
     let body = Value::Array(vec![message; 1000]).to_string();
@@ -327,7 +369,8 @@ async fn pour(node: &Node) {
 #[tokio::test]
 async fn a_collector_that_hangs_harms_nobody() {
     let collector = Collector::start(Answers::Never).await;
-    let mut world = tracing("n", &collector).start().await;
+    let world = tracing("n", &collector).environment("UMBEL_TRACES__SAMPLE", "1");
+    let mut world = world.start().await;
     let node = world.node(0);
     let mut session = node.subscribe("a").await;
     pour(node).await;
@@ -346,6 +389,7 @@ async fn a_collector_that_is_not_there_harms_nobody() {
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut world = World::new()
         .environment("UMBEL_TRACES__ENDPOINT", &format!("http://{nobody}"))
+        .environment("UMBEL_TRACES__SAMPLE", "1")
         .start()
         .await;
     let node = world.node(0);

@@ -9,6 +9,7 @@ mod control;
 mod counts;
 mod filter;
 mod format;
+mod panics;
 mod pipe;
 mod quota;
 
@@ -80,10 +81,11 @@ impl Log {
             .with(Listener(lines.clone()))
             .try_init()
             .map_err(io::Error::other)?;
-        let (writes, reverts) = (lines.clone(), control.clone());
+        let writes = lines.clone();
         thread::Builder::new()
             .name("log".to_owned())
-            .spawn(move || writes.write_to(&mut io::stderr(), || reverts.revert_if_due()))?;
+            .spawn(move || writes.write_to(&mut io::stderr()))?;
+        panics::hear(lines.counts.panics.clone());
         Ok(Self { lines, control })
     }
 
@@ -111,12 +113,11 @@ impl Lines {
         }
     }
 
-    /// Writes what is logged until the log is closed. Calls `tick` about once a second.
-    fn write_to(&self, out: &mut impl Write, tick: impl Fn()) {
+    /// Writes what is logged until the log is closed.
+    fn write_to(&self, out: &mut impl Write) {
         let mut seen_dropped = 0;
         loop {
             let (mut batch, is_last) = self.pipe.take(TICK);
-            tick();
             for owed in self.quotas.sweep(Instant::now(), is_last) {
                 let head = Head::of(owed.metadata);
                 let text = "More lines like this one were suppressed";
@@ -130,16 +131,32 @@ impl Lines {
                 let text = "Lines were lost: the standard error took nothing in";
                 batch.extend(self.format.notice(&head, text, dropped - seen_dropped, ""));
                 self.counts.written(Level::WARN);
-                seen_dropped = dropped;
             }
-            // If nobody can read it, there is nobody to tell.
-            let _ = out.write_all(&batch).and_then(|()| out.flush());
+            match lost_of(&batch, out) {
+                0 if !batch.is_empty() => seen_dropped = dropped,
+                // The next that can be written says so.
+                lost => self.counts.dropped.inc_by(lost),
+            }
             self.pipe.wrote(batch, is_last);
             if is_last {
                 return;
             }
         }
     }
+}
+
+/// Writes lines; how many of them, counting one of which a part is missing, couldn't be written.
+fn lost_of(lines: &[u8], out: &mut impl Write) -> u64 {
+    let mut rest = lines;
+    while !rest.is_empty() {
+        match out.write(rest) {
+            Ok(0) => break,
+            Ok(count) => rest = &rest[count..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => break,
+        }
+    }
+    rest.iter().filter(|byte| **byte == b'\n').count() as u64
 }
 
 impl<S: Subscriber> Layer<S> for Listener {
@@ -172,7 +189,7 @@ mod tests {
     fn written(lines: &Lines) -> Vec<serde_json::Value> {
         lines.pipe.end();
         let mut out = Vec::new();
-        lines.write_to(&mut out, || ());
+        lines.write_to(&mut out);
         let text = String::from_utf8(out).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
@@ -204,9 +221,71 @@ mod tests {
         assert_eq!(lines.counts.dropped.get(), 1);
         let mut out = Vec::new();
         lines.pipe.end();
-        lines.write_to(&mut out, || ());
+        lines.write_to(&mut out);
         let text = String::from_utf8(out).unwrap();
         let notice: serde_json::Value = serde_json::from_str(text.trim_matches('x')).unwrap();
         assert_eq!(notice["suppressed"], 1);
+    }
+
+    /// Takes so many bytes, then no more.
+    struct Full(usize);
+
+    impl Write for Full {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let count = bytes.len().min(self.0);
+            self.0 -= count;
+            if count == 0 { Err(io::ErrorKind::StorageFull.into()) } else { Ok(count) }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_can_not_be_written_is_counted_as_dropped() {
+        let lines = lines();
+        (0..4).for_each(|_| lines.put(Level::INFO, b"line\n"));
+        lines.pipe.end();
+        // One whole line, and a part of the second.
+        lines.write_to(&mut Full(7));
+        assert_eq!(lines.counts.dropped.get(), 3);
+    }
+
+    #[test]
+    fn whoever_silences_the_log_is_heard() {
+        let (lines, filter) = (lines(), |text| LogFilter::parse(text).unwrap());
+        let (layer, handle) = reload::Layer::new(filter("info").build());
+        let control = Control::new(handle, filter("info"));
+        let subscriber = Registry::default().with(layer).with(Listener(lines.clone()));
+        tracing::subscriber::with_default(subscriber, || {
+            control.set(filter("off"), None);
+            tracing::error!("Unheard");
+            control.set(filter("info"), None);
+        });
+        let written = written(&lines);
+        let filters: Vec<_> = written.iter().map(|line| line["filter"].as_str()).collect();
+        assert_eq!(filters, [Some("off"), Some(filter("info").as_str())]);
+    }
+
+    #[test]
+    fn a_panic_is_a_line_and_counted() {
+        let lines = lines();
+        let subscriber = Registry::default().with(Listener(lines.clone()));
+        let default = std::panic::take_hook();
+        panics::hear(lines.counts.panics.clone());
+        let panicked = std::thread::spawn(|| {
+            tracing::subscriber::with_default(subscriber, || panic!("a mistake"));
+        });
+        assert!(panicked.join().is_err());
+        std::panic::set_hook(default);
+        // Tests that fail at the same time may have come by.
+        assert!(lines.counts.panics.get() >= 1);
+        let written = written(&lines);
+        assert_eq!(
+            (&written[0]["level"], &written[0]["fault"]),
+            (&"ERROR".into(), &"a mistake".into())
+        );
+        assert!(written[0]["location"].as_str().unwrap().contains("log.rs:"), "{}", written[0]);
     }
 }

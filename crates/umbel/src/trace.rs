@@ -2,13 +2,14 @@
 //!
 //! `publish` is from the request to the broker's confirmation, `receive` from there to a node that
 //! has subscribers, `fan_out` from the node to the last write of each of its workers. Whether a trace
-//! is recorded is its publisher's decision (the header `traceparent`) or, without one, chance. A
-//! message that isn't recorded carries nothing, and all that it costs is to see that.
+//! is recorded is its publisher's decision (the header `traceparent`), within a quota, or, without
+//! one, chance. A message that isn't recorded carries nothing, and all that it costs is to see that.
 
 mod endpoint;
 mod export;
 mod otlp;
 mod publishing;
+mod quota;
 mod span;
 
 pub use endpoint::Endpoint;
@@ -27,6 +28,7 @@ use crate::config::Settings;
 use crate::machine;
 use export::Export;
 use otlp::Resource;
+use quota::Quota;
 pub(crate) use span::FanOut;
 use span::{Span, Work};
 
@@ -39,6 +41,8 @@ pub(crate) struct Tracer {
     spans: mpsc::Sender<Span>,
     /// How many in a million publishes without a `traceparent` are recorded.
     sample_ppm: u32,
+    /// How many publishes are recorded since their publishers ask for it.
+    followed: Quota,
     counts: Counts,
 }
 
@@ -66,7 +70,8 @@ impl Traces {
         let counts = Counts::new();
         let node = settings.node_name.clone().unwrap_or_else(machine::name);
         let export = Export::start(endpoint, Resource { node }, queue, counts.clone())?;
-        let tracer = Tracer { spans, sample_ppm: settings.traces.sample_ppm, counts };
+        let sample_ppm = settings.traces.sample_ppm;
+        let tracer = Tracer { spans, sample_ppm, followed: Quota::default(), counts };
         Ok(Some(Self { tracer: Arc::new(tracer), _export: export }))
     }
 
@@ -80,10 +85,17 @@ impl Tracer {
     /// Whether a publish is recorded, as part of which trace.
     fn parent(&self, given: Option<&TraceParent>) -> Option<(TraceParent, Option<SpanId>)> {
         match given {
-            Some(parent) if parent.is_sampled => Some((span::child(parent), Some(parent.span))),
-            None if fastrand::u32(..1_000_000) < self.sample_ppm => Some((span::root(), None)),
+            Some(parent) if parent.is_sampled => {
+                let is_followed = self.followed.allows(now() / 1_000_000_000) || self.samples();
+                is_followed.then(|| (span::child(parent), Some(parent.span)))
+            }
+            None if self.samples() => Some((span::root(), None)),
             _ => None,
         }
+    }
+
+    fn samples(&self) -> bool {
+        fastrand::u32(..1_000_000) < self.sample_ppm
     }
 
     /// A worker has written a message to all that could take it.
@@ -174,7 +186,8 @@ mod tests {
 
     fn tracer(sample_ppm: u32, queue: usize) -> (Arc<Tracer>, mpsc::Receiver<Span>) {
         let (spans, recorded) = mpsc::channel(queue);
-        (Arc::new(Tracer { spans, sample_ppm, counts: Counts::new() }), recorded)
+        let followed = Quota::default();
+        (Arc::new(Tracer { spans, sample_ppm, followed, counts: Counts::new() }), recorded)
     }
 
     fn given(flags: &str) -> TraceParent {
@@ -225,6 +238,21 @@ mod tests {
         for expected in ["the publisher went away", "another message was published"] {
             let Work::Publish(outcome) = recorded.try_recv().unwrap().work else { panic!() };
             assert!(outcome.error.as_ref().unwrap().starts_with(expected), "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn publishers_have_only_so_many_recorded_unless_the_node_would_anyway() {
+        let many = 5 * quota::PER_SECOND as usize;
+        for (sample_ppm, is_bounded) in [(0, true), (1_000_000, false)] {
+            let (tracer, _recorded) = tracer(sample_ppm, 1);
+            let first = now() / 1_000_000_000;
+            let begun = || Publishing::begin(&tracer, Some(given("01")), &topic()).is_some();
+            let count = (0..many).filter(|_| begun()).count();
+            let seconds = now() / 1_000_000_000 - first + 1;
+            let allowed = quota::PER_SECOND as usize * usize::try_from(seconds).unwrap();
+            let expected = if is_bounded { 1..=allowed } else { many..=many };
+            assert!(expected.contains(&count), "{count} of {many} in {seconds} s");
         }
     }
 

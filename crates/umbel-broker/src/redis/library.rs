@@ -17,6 +17,9 @@ pub const LIBRARY: &str = include_str!("library.lua");
 /// Its version, which must be the one in its text.
 const VERSION: i64 = 3;
 
+/// The oldest that serves a node which may not load its own: it lacks the option `trace` alone.
+const OLDEST: i64 = 2;
+
 /// Where the functions end and their registration begins.
 const REGISTRATION: &str = "redis.register_function";
 
@@ -27,7 +30,10 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Library {
     /// By functions.
-    Functions,
+    Functions {
+        /// Whether publishing has the option `trace`.
+        takes_trace: bool,
+    },
     /// By scripts of these digests.
     Scripts([String; Work::ALL.len()]),
     /// Not at all, as of then.
@@ -56,11 +62,18 @@ impl Work {
 }
 
 impl Library {
-    /// Finds out what the server has, and loads what it lacks. An error says that the connection
+    /// Finds out what the server has, and loads what it lacks, if it may. An error says that the connection
     /// failed.
     pub(super) async fn load(commands: &mut MultiplexedConnection) -> Result<Self, Fault> {
         let loaded = match ask(commands, redis::cmd("FCALL").arg("umbel_version").arg(0)).await? {
-            Ok(Value::Int(version)) if version >= VERSION => Ok(Self::Functions),
+            Ok(Value::Int(VERSION..)) => Ok(Self::Functions { takes_trace: true }),
+            Ok(Value::Int(OLDEST..)) => match functions(commands).await? {
+                Err(error) if is_denied(&error) => {
+                    tracing::warn!(%error, "Redis has an older library: what is kept isn't traced");
+                    Ok(Self::Functions { takes_trace: false })
+                }
+                loaded => loaded,
+            },
             Ok(_) => functions(commands).await?,
             Err(error) if is_function_missing(&error) => functions(commands).await?,
             Err(error) if is_unknown_command(&error) => scripts(commands).await?,
@@ -82,6 +95,11 @@ impl Library {
         Ok(())
     }
 
+    /// Whether a message that is published may say its trace.
+    pub(super) fn takes_trace(&self) -> bool {
+        !matches!(self, Self::Functions { takes_trace: false })
+    }
+
     fn unusable(fault: Fault) -> Self {
         Self::Unusable(fault, Instant::now())
     }
@@ -90,7 +108,7 @@ impl Library {
     pub(super) fn call(&self, work: Work) -> Result<Cmd, Fault> {
         let mut command;
         match self {
-            Self::Functions => {
+            Self::Functions { .. } => {
                 command = redis::cmd("FCALL");
                 command.arg(format!("umbel_{}", work.name()));
             }
@@ -118,7 +136,7 @@ async fn functions(
 ) -> Result<Result<Library, RedisError>, Fault> {
     let mut load = redis::cmd("FUNCTION");
     let loaded = ask(commands, load.arg("LOAD").arg("REPLACE").arg(LIBRARY)).await?;
-    Ok(loaded.map(|_| Library::Functions))
+    Ok(loaded.map(|_| Library::Functions { takes_trace: true }))
 }
 
 async fn scripts(
@@ -166,6 +184,11 @@ async fn ask(
 
 fn is_function_missing(error: &RedisError) -> bool {
     error.to_string().contains("Function not found")
+}
+
+/// By the server's ACL.
+fn is_denied(error: &RedisError) -> bool {
+    error.code() == Some("NOPERM")
 }
 
 fn is_unknown_command(error: &RedisError) -> bool {

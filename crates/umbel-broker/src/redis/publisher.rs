@@ -381,7 +381,7 @@ impl Job {
         if let Some(origin) = origin {
             command.arg("origin").arg(origin.to_string());
         }
-        if let Some(trace) = &self.trace {
+        if let Some(trace) = self.trace.as_ref().filter(|_| library.takes_trace()) {
             command.arg("trace").arg(trace.to_string());
         }
         Ok(command)

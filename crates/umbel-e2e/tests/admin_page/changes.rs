@@ -27,6 +27,8 @@ async fn its_button_drains_the_node_but_asks_first() {
     click(&page, "#leave").await;
     says(&page, "#ask-title", "Drain this node?").await;
     says_what(&page, "#ask-text", |text| text.contains("its session"), "what happens").await;
+    let name = text(&page, "#node").await.unwrap();
+    says_what(&page, "#ask-text", |text| text.starts_with(&name), "which node it is").await;
     assert_legible(&page, "the dialog").await;
     click(&page, "#ask-no").await;
     is_hidden(&page, "#ask").await;
@@ -71,7 +73,7 @@ async fn with_a_token_it_asks_for_that() {
         }
     }
     assert_eq!(world.node_mut(0).exit_code().await, Some(0));
-    says_what(&page, "#gone", |text| text.contains("now") || !text.is_empty(), "its end").await;
+    says_what(&page, "#gone", |text| text.contains("was leaving"), "its end").await;
     let kept = "JSON.stringify([localStorage.length, sessionStorage.length, document.cookie, \
         document.querySelector('#token').value])";
     assert_eq!(page.value(kept).await, "[0,0,\"\",\"\"]");
@@ -116,7 +118,9 @@ async fn the_filter_of_the_log_can_be_set() {
     assert_eq!(in_force().await, before);
     page.value(&format!("{input} = 'umbel=debug'")).await;
     click(&page, "#log-form button").await;
-    says(&page, "#log-says", "Set to umbel=debug.").await;
+    says(&page, "#log-says", "Set to umbel=debug for an hour.").await;
+    let answer = HttpClient::connect(node.admin()).await.get("/log").await;
+    assert_eq!(answer.json()["then"]["filter"], before.as_str(), "{}", answer.text());
     assert!(in_force().await.contains("umbel=debug"));
     assert_legible(&page, "with the filter").await;
     assert_calm(&mut page, &["/log"]);

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use umbel_broker::History;
 use umbel_protocol::TopicPattern;
 
-use super::mask::masked;
+use super::mask::{masked, without_query};
 use super::table::{SECRET, SETTINGS};
 use super::{Place, Settings, TopicRule};
 
@@ -63,7 +63,11 @@ impl Settings {
                 Some((value, place)) => (value.as_str(), place.to_string()),
                 None => (setting.default, "default".to_owned()),
             };
-            push_line(&mut text, &format!("{key} = {}", masked(value)), &origin);
+            let shown = match setting.path {
+                "traces.endpoint" => without_query(value),
+                _ => masked(value),
+            };
+            push_line(&mut text, &format!("{key} = {shown}"), &origin);
         }
         for rule in self.topics.iter() {
             text.push('\n');
@@ -226,7 +230,10 @@ topics = [\"chat.all\"]
         let mut settings = Settings::default();
         let url = "\"redis://:secret@127.0.0.1\"".to_owned();
         settings.provenance.set("broker.url", url, Place::Flag("--broker"));
+        let url = "\"http://a/otlp?key=secret\"".to_owned();
+        settings.provenance.set("traces.endpoint", url, Place::Flag("--x"));
         let text = settings.effective();
         assert_eq!(line(&text, "url"), "url = \"redis://:***@127.0.0.1\" # --broker");
+        assert_eq!(line(&text, "endpoint"), "endpoint = \"http://a/otlp?***\" # --x");
     }
 }

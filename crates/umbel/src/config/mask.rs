@@ -17,6 +17,11 @@ pub(crate) fn masked(text: &str) -> String {
     shown + rest
 }
 
+/// A URL whose query may be a secret, as TOML has it.
+pub(super) fn without_query(url: &str) -> String {
+    url.split_once('?').map_or_else(|| url.to_owned(), |(place, _)| format!("{place}?***\""))
+}
+
 fn without_password(url: &str) -> String {
     let secret = url.rsplit_once('@').and_then(|(user, place)| {
         let (name, _) = user.split_once(':')?;

@@ -159,16 +159,14 @@ pub struct DrainSettings {
 }
 
 impl DrainSettings {
+    /// What it takes besides: to close the listeners (2 s), and for the last sessions to take their
+    /// goodbye in (5 s), or to be cut off (3 s).
+    pub(super) const GOODBYE_SECONDS: u32 = 10;
+
     /// After how long all sessions should have been moved.
     pub fn planned(self) -> Duration {
         Duration::from_secs(u64::from(self.pause_seconds) + u64::from(self.drain_seconds))
     }
-}
-
-impl DrainSettings {
-    /// What it takes besides: to close the listeners (2 s), and for the last sessions to take their
-    /// goodbye in (5 s), or to be cut off (3 s).
-    pub(super) const GOODBYE_SECONDS: u32 = 10;
 }
 
 /// A secret that operators show; it is never printed.

@@ -51,7 +51,6 @@ pub(super) async fn many(mut exchange: Exchange) -> Answer {
 
 impl Exchange {
     async fn publish_one(&mut self, names: &str) -> Result<Answer, Problem> {
-        let headers = self.request.headers();
         let topics = path_topics(names)?;
         let [topic] = <[Topic; 1]>::try_from(topics).map_err(|topics| {
             Problem::bad_request(format!(
@@ -59,11 +58,17 @@ impl Exchange {
                 topics.len()
             ))
         })?;
-        let tracer = self.worker.tracer.as_ref();
-        let publishing =
-            tracer.and_then(|tracer| Publishing::begin(tracer, traceparent(headers), &topic));
+        let worker = self.worker.clone();
+        let rule = worker
+            .may_publish(&topic)
+            .await
+            .map_err(|forbidden| Problem::forbidden(forbidden.to_string()))?;
+        // Only now: what nobody may do makes no span.
+        let given = traceparent(self.request.headers());
+        let tracer = worker.tracer.as_ref();
+        let publishing = tracer.and_then(|tracer| Publishing::begin(tracer, given, &topic));
         let trace = publishing.as_ref().map(Publishing::parent);
-        let published = self.publish_to(&topic, trace).await;
+        let published = self.publish_to(&topic, rule, trace).await;
         if let Some(publishing) = publishing {
             publishing.end(match &published {
                 Ok(published) => Outcome::published(published),
@@ -79,6 +84,7 @@ impl Exchange {
     async fn publish_to(
         &mut self,
         topic: &Topic,
+        rule: &TopicRule,
         trace: Option<TraceParent>,
     ) -> Result<Published, Problem> {
         let headers = self.request.headers();
@@ -87,10 +93,6 @@ impl Exchange {
         let key = idempotency_key(headers)?;
         let declared = declared_kind(headers.get(CONTENT_TYPE))?;
         let worker = self.worker.clone();
-        let rule = worker
-            .may_publish(topic)
-            .await
-            .map_err(|forbidden| Problem::forbidden(forbidden.to_string()))?;
         let (body, _held) = self.body(worker.limits.payload_bytes).await?;
         let payload = payload(declared, body, rule)?;
         let mut message = Worker::message(topic.clone(), payload, event, origin);

@@ -42,28 +42,39 @@ impl Control {
         };
         state.then = span.map(|span| (stays, Instant::now() + span));
         state.filter = filter;
-        self.enforce(&state);
-        tracing::info!(
-            filter = state.filter.as_str(),
-            seconds = span.map(|span| span.as_secs()),
-            "Log filter set by the admin listener"
-        );
+        self.enforce(&state, || {
+            tracing::info!(
+                filter = state.filter.as_str(),
+                seconds = span.map(|span| span.as_secs()),
+                "Log filter set by the admin listener"
+            );
+        });
         state.clone()
     }
 
     /// Goes back to the filter that was to stay, if it is time.
-    pub(super) fn revert_if_due(&self) {
+    pub(crate) fn revert_if_due(&self) {
         let mut state = self.lock();
         let is_due = state.then.as_ref().is_some_and(|(_, at)| *at <= Instant::now());
         if is_due && let Some((filter, _)) = state.then.take() {
             state.filter = filter;
-            self.enforce(&state);
-            tracing::info!(filter = state.filter.as_str(), "Log filter is back");
+            self.enforce(&state, || {
+                tracing::info!(filter = state.filter.as_str(), "Log filter is back");
+            });
         }
     }
 
-    fn enforce(&self, state: &InForce) {
+    /// Has the filter hold. What tells of it does so before, or after if the filter that held lets
+    /// nothing be told: also one that silences the log leaves a trace.
+    fn enforce(&self, state: &InForce, tell: impl Fn()) {
+        let is_heard = tracing::enabled!(tracing::Level::INFO);
+        if is_heard {
+            tell();
+        }
         self.handle.reload(state.filter.build()).expect("the log lives as long as the process");
+        if !is_heard {
+            tell();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, InForce> {

@@ -13,6 +13,8 @@ pub(crate) struct Counts {
     written: [IntCounter; LEVELS.len()],
     pub(super) suppressed: IntCounter,
     pub(super) dropped: IntCounter,
+    /// Not lines, but what each logs one of.
+    pub(super) panics: IntCounter,
 }
 
 const LEVELS: [(Level, &str); 5] = [
@@ -40,6 +42,10 @@ impl Counts {
                 "umbel_log_events_dropped_total",
                 "Lines lost, since the standard error took nothing in.",
             ),
+            panics: counter(
+                "umbel_panics_total",
+                "Panics: mistakes in Umbel itself, of which the log says where.",
+            ),
         }
     }
 
@@ -51,10 +57,17 @@ impl Counts {
 
 impl Collector for Counts {
     fn desc(&self) -> Vec<&Desc> {
-        [self.families.desc(), self.suppressed.desc(), self.dropped.desc()].concat()
+        [self.families.desc(), self.suppressed.desc(), self.dropped.desc(), self.panics.desc()]
+            .concat()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        [self.families.collect(), self.suppressed.collect(), self.dropped.collect()].concat()
+        [
+            self.families.collect(),
+            self.suppressed.collect(),
+            self.dropped.collect(),
+            self.panics.collect(),
+        ]
+        .concat()
     }
 }

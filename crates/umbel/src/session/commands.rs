@@ -20,6 +20,7 @@ use umbel_protocol::{
 use super::incoming::ClientFrame;
 use super::{CloseReason, From, Granted, Hold, PublishTarget, Role, Session, SessionRef};
 use crate::authorise::{Action, Principal};
+use crate::config::TopicRule;
 use crate::ledger::Charge;
 use crate::trace::{Outcome, Publishing};
 use crate::worker::{Held, Limit, Source, Worker};
@@ -330,30 +331,7 @@ impl Worker {
         session: SessionRef,
         outgoing: Outgoing,
     ) -> Result<Published, PublishRefusal> {
-        let begin = |tracer| {
-            let Publish { topic, trace, .. } = &outgoing.publish;
-            Publishing::begin(tracer, *trace, topic)
-        };
-        let publishing = self.tracer.as_ref().and_then(begin);
-        let trace = publishing.as_ref().map(Publishing::parent);
-        let published = self.publish_checked(session, outgoing, trace).await;
-        if let Some(publishing) = publishing {
-            publishing.end(match &published {
-                Ok(published) => Outcome::published(published),
-                Err(refusal) => Outcome::failed(refusal.as_reply().1),
-            });
-        }
-        published
-    }
-
-    async fn publish_checked(
-        &self,
-        session: SessionRef,
-        outgoing: Outgoing,
-        trace: Option<TraceParent>,
-    ) -> Result<Published, PublishRefusal> {
-        let Outgoing { publish, bare, published } = outgoing;
-        let Publish { topic, payload, event, echo, key, trace: _ } = publish;
+        let Publish { topic, payload, trace, .. } = &outgoing.publish;
         let (bytes, limit) = (payload.bytes().len(), self.limits.payload_bytes);
         if bytes > limit {
             self.metrics.limited.of(Limit::Size).add(1);
@@ -363,8 +341,31 @@ impl Worker {
             self.metrics.limited.of(Limit::Publishes).add(1);
             return Err(PublishRefusal::TooFast { limit: self.limits.publishes_per_second });
         }
-        let authorised = self.door.authorise(&Principal::Anonymous, Action::Publish, &topic).await;
+        let authorised = self.door.authorise(&Principal::Anonymous, Action::Publish, topic).await;
         let rule = authorised.map_err(|_| PublishRefusal::Forbidden(topic.clone()))?;
+        // Only now: what nobody may do makes no span.
+        let tracer = self.tracer.as_ref();
+        let publishing = tracer.and_then(|tracer| Publishing::begin(tracer, *trace, topic));
+        let trace = publishing.as_ref().map(Publishing::parent);
+        let published = self.publish_permitted(session, outgoing, rule, trace).await;
+        if let Some(publishing) = publishing {
+            publishing.end(match &published {
+                Ok(published) => Outcome::published(published),
+                Err(refusal) => Outcome::failed(refusal.as_reply().1),
+            });
+        }
+        published
+    }
+
+    async fn publish_permitted(
+        &self,
+        session: SessionRef,
+        outgoing: Outgoing,
+        rule: &TopicRule,
+        trace: Option<TraceParent>,
+    ) -> Result<Published, PublishRefusal> {
+        let Outgoing { publish, bare, published } = outgoing;
+        let Publish { topic, payload, event, echo, key, trace: _ } = publish;
         let payload =
             rule.fit(payload).map_err(|error| PublishRefusal::WrongKind(topic.clone(), error))?;
         let message = Message {

@@ -56,6 +56,8 @@ export function show(scrapes, said) {
   at("leave").disabled = STAGES.indexOf(stage) >= STAGES.indexOf("hurried");
 }
 
+/** Which node it is, as its page is headed. */
+const name = () => at("node").textContent || location.host;
 const many = () => (sessions === 1 ? "its session" : `its ${count(sessions)} sessions`);
 
 /** Has the button ask, and `done` called once the node has agreed. */
@@ -64,7 +66,7 @@ export function begin(done) {
     if (leaves()) {
       ask({
         title: "Move all sessions now?",
-        text: `The node moves ${many()} at once instead of at a steady pace, then it ends. ` +
+        text: `${name()} moves ${many()} at once instead of at a steady pace, then it ends. ` +
           "Other nodes get them all together.",
         yes: "Hurry",
         path: "/drain?hurry",
@@ -74,7 +76,7 @@ export function begin(done) {
       const over = planned ? ` over ${span(planned)} in all` : "";
       ask({
         title: "Drain this node?",
-        text: "It says that it isn't ready and waits a while for load balancers to see that. Then it " +
+        text: `${name()} says that it isn't ready and waits a while for load balancers to see that. Then it ` +
           `takes no new connections, moves ${many()} to other nodes${over}, and its process ends. ` +
           "That can't be called off.",
         yes: "Drain",

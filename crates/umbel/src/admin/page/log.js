@@ -5,6 +5,9 @@ import { at, text, visible } from "./show.js";
 
 const input = at("log-filter");
 
+/** A filter that is set here is for a look, and goes by itself. */
+const PATH = "/log?minutes=60";
+
 /** Shows the filter if `GET /log` answers with it. */
 export async function begin() {
   let answer;
@@ -29,12 +32,12 @@ function filterOf(said) {
 at("log-form").addEventListener("submit", async (event) => {
   event.preventDefault();
   const filter = input.value.trim();
-  const done = () => text("log-says", `Set to ${filter}.`);
-  const answer = await change("/log", filter);
+  const done = () => text("log-says", `Set to ${filter} for an hour.`);
+  const answer = await change(PATH, filter);
   if (answer.ok) return done();
   if (answer.status === 401 || answer.status === 403) {
     const title = "Set the log filter?";
-    return ask({ title, text: filter, yes: "Set", path: "/log", body: filter, done }, answer);
+    return ask({ title, text: filter, yes: "Set", path: PATH, body: filter, done }, answer);
   }
   text("log-says", `Not set: ${answer.detail}`);
 });

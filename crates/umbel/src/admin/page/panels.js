@@ -66,7 +66,10 @@ function rates(scrapes, when) {
 
 function delivery(scrapes) {
   const expected = scrapes.grown("umbel_deliveries_expected_total", MINUTE);
-  const made = scrapes.grown("umbel_deliveries_total", MINUTE);
+  // Those that are skipped since the session doesn't want them, or gets them otherwise, lack nowhere.
+  const skipped = ["own", "ended", "slow_latest", "catch_up"].map((reason) =>
+    scrapes.grown("umbel_deliveries_skipped_total", MINUTE, { reason }) ?? 0);
+  const made = skipped.reduce((sum, many) => sum + many, scrapes.grown("umbel_deliveries_total", MINUTE));
   // What was expected just before the minute may be made in it.
   text("whole", percent(expected > 0 ? Math.min(1, made / expected) : undefined));
   text("pending", count(scrapes.now("umbel_deliveries_pending")));
