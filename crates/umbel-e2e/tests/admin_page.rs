@@ -180,6 +180,7 @@ async fn nothing_is_cut_or_hard_to_read_however_much_there_is() {
     let expected = [
         ("#sessions", "1,234,567"),
         ("#pending", "98,765"),
+        ("#whole", "75.0 %"),
         ("#limit-part", "61.7 %"),
         ("#rule-rows tr:first-child td:nth-of-type(2)", "200 k/s"),
         ("#rule-rows tr:nth-child(2) th", "<i>not HTML</i>"),

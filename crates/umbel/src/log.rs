@@ -156,7 +156,7 @@ fn lost_of(lines: &[u8], out: &mut impl Write) -> u64 {
             Err(_) => break,
         }
     }
-    rest.iter().filter(|byte| **byte == b'\n').count() as u64
+    rest.split_inclusive(|byte| *byte == b'\n').count() as u64
 }
 
 impl<S: Subscriber> Layer<S> for Listener {

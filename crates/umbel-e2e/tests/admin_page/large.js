@@ -30,7 +30,11 @@ Promise.all([import("/page/scrape.js"), import("/page/panels.js")]).then(([scrap
     }
     rules.forEach((rule, at) => {
       grow(`umbel_deliveries_total{rule="${rule}"}`, 200_000 / (at + 1));
-      grow(`umbel_deliveries_expected_total{rule="${rule}"}`, 200_001 / (at + 1));
+      grow(`umbel_deliveries_expected_total{rule="${rule}"}`, 400_000 / (at + 1));
+      // Half of what isn't made is the sessions' own, the rest of it is lost.
+      for (const reason of ["own", "slow_drop"]) {
+        grow(`umbel_deliveries_skipped_total{reason="${reason}",rule="${rule}"}`, 100_000 / (at + 1));
+      }
       histogram("umbel_delivery_seconds", 1000, `transport="sse",rule="${rule}"`);
     });
     for (const name of ["fan_out", "canary", "publish", "broker_probe"]) histogram(`umbel_${name}_seconds`, 100);
