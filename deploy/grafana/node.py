@@ -87,8 +87,8 @@ LATE = [
 ]
 
 LOOPS = [
-    lines("Event loop, busy", "The part of its time that a worker's loop wasn't waiting. Near 100 %: add nodes or workers.",
-          (rate("umbel_runtime_busy_seconds_total", "instance, worker"), "{{instance}} worker {{worker}}"), unit="percentunit", red=0.9, most=1, size=(6, 8)),
+    lines("Event loop, busy", "The part of its time that a worker's loop wasn't waiting, and that of the thread which all messages of Redis pass. Near 100 %: add nodes or workers.",
+          (rate("umbel_runtime_busy_seconds_total", "instance, worker"), "{{instance}} worker {{worker}}"), (rate("umbel_broker_busy_seconds_total"), "{{instance}}: Redis"), unit="percentunit", red=0.9, most=1, size=(6, 8)),
     lines("Event loop lag", "How late timers came: the worst lately of each worker, and 99 of 100 of all; and for how long a worker hasn't ticked, a quarter of a second unless it is stuck. Above the line: UmbelEventLoopStalled.",
           (f"umbel_event_loop_lag_peak_seconds{{{N}}}", "{{instance}} worker {{worker}}"), (quantile(0.99, "umbel_event_loop_lag_seconds", "instance"), "{{instance}}: 99 %"), (f"max by (instance) (umbel_event_loop_silent_seconds{{{N}}})", "{{instance}}: silent"), unit="s", red=0.25, size=(6, 8)),
     lines("Event loop, rests", "Times in a second that a worker had nothing to do. With much to do it falls.",

@@ -112,14 +112,18 @@ impl<W: 'static> Family<W> {
         Self { over, ..Self::counter(name, help, of) }
     }
 
-    /// Seconds that add up, kept in microseconds, with one series per worker.
+    /// Seconds that add up, kept in microseconds.
+    pub fn seconds(name: &'static str, help: &'static str, of: fn(&W) -> &Counter) -> Self {
+        Self::new(name, help, Vec::new(), Cells::Seconds(read(move |worker, _| of(worker))))
+    }
+
+    /// The same with one series per worker.
     pub fn seconds_per_worker(
         name: &'static str,
         help: &'static str,
         of: fn(&W) -> &Counter,
     ) -> Self {
-        let cells = Cells::Seconds(read(move |worker, _| of(worker)));
-        Self { over: Over::Workers(Combine::Sum), ..Self::new(name, help, Vec::new(), cells) }
+        Self { over: Over::Workers(Combine::Sum), ..Self::seconds(name, help, of) }
     }
 
     /// A gauge, added up over the workers.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use redis::RedisResult;
 use redis::aio::MultiplexedConnection;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::runtime::Handle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::connect::{Connections, connect};
@@ -56,6 +57,9 @@ pub(super) struct Link {
     backoff: Duration,
     reminded: Option<Instant>,
 }
+
+/// What tokio calls a worker: an event loop on one thread has one.
+const THE_ONLY_WORKER: usize = 0;
 
 type ProbeReply = Pin<Box<dyn Future<Output = RedisResult<probe::Reply>> + Send>>;
 
@@ -310,6 +314,8 @@ impl Carrying {
     fn ticked(&mut self, now: Instant) -> Result<(), Fault> {
         self.interest.sweep();
         self.interest.forget_removed();
+        let runtime = Handle::current().metrics();
+        self.metrics.busy_micros.set(micros(runtime.worker_total_busy_duration(THE_ONLY_WORKER)));
         self.metrics.topics.set_count(self.interest.lock().topic_count());
         let mut archive = self.interest.archive();
         self.metrics.behind.set_count(archive.behind_count());

@@ -13,6 +13,7 @@ pub struct BrokerMetrics {
     pub(super) failures: Counters<FaultKind>,
     pub(super) probe_seconds: Histogram,
     pub(super) clock_skew: Gauge,
+    pub(super) busy_micros: Counter,
     /// Exported by the node, for every broker.
     pub(super) canaries_sent: Counter,
     pub(super) canaries_returned: Counter,
@@ -217,6 +218,11 @@ fn of_link() -> Vec<Family<BrokerMetrics>> {
             "umbel_broker_clock_skew_seconds",
             "Redis' clock less the node's, known to half a round trip: so much is the time of messages with history off.",
             |b| &b.clock_skew,
+        ),
+        Family::seconds(
+            "umbel_broker_busy_seconds_total",
+            "Time that the one thread which all messages of Redis pass was not waiting, by tokio.",
+            |b| &b.busy_micros,
         ),
         Family::gauge(
             "umbel_broker_topics",

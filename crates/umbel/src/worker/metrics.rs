@@ -55,6 +55,7 @@ pub(crate) struct WorkerMetrics {
     pub(crate) loop_lag_peak: Gauge,
     pub(crate) busy_micros: Counter,
     pub(crate) parks: Counter,
+    pub(crate) queue: Gauge,
     pub(crate) tasks: Gauge,
     /// When the event loop last ticked, by the node's clock: not exported, asked for liveness.
     pub(crate) last_tick_micros: Counter,
@@ -316,6 +317,12 @@ fn of_time() -> Vec<Family<WorkerMetrics>> {
             "umbel_runtime_parks_total",
             "Times that a worker's event loop had nothing to do and waited, by tokio.",
             |w| &w.parks,
+        ),
+        Family::gauge_per_worker(
+            "umbel_runtime_queue_depth",
+            "Tasks that other threads have woken and that a worker's event loop hasn't run yet, by tokio.",
+            Combine::Sum,
+            |w| &w.queue,
         ),
         Family::gauge_per_worker(
             "umbel_runtime_alive_tasks",

@@ -163,6 +163,7 @@ impl Worker {
         let runtime = self.runtime.metrics();
         let busy = runtime.worker_total_busy_duration(THE_ONLY_WORKER).as_micros();
         metrics.busy_micros.set(u64::try_from(busy).unwrap_or(u64::MAX));
+        metrics.queue.set_count(runtime.global_queue_depth());
         metrics.parks.set(runtime.worker_park_count(THE_ONLY_WORKER));
     }
 
