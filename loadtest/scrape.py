@@ -3,7 +3,8 @@
 
 Starts a node with twenty topic rules, opens sessions that hold many topics between them, and then asks for
 /metrics again and again. Prints the series, the CPU of the node per scrape (its own and the kernel's for it,
-less what it takes while nobody asks), and the round trips of a neighbour's pings with and without scrapes.
+less what it takes while nobody asks), and the round trips of a neighbour's pings: while nobody scrapes, while
+another node is scraped, which takes as much of the machine, and while this one is.
 
     loadtest/scrape.py                          18 000 sessions, 100 000 topics
     loadtest/scrape.py --sessions 1000 --topics 6000
@@ -23,6 +24,7 @@ import time
 import urllib.request
 
 HTTP, ADMIN = ("127.0.0.1", 8097), ("127.0.0.1", 9497)
+OTHER_HTTP, OTHER_ADMIN = ("127.0.0.1", 8098), ("127.0.0.1", 9498)
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -36,8 +38,8 @@ def arguments():
     return parser.parse_args()
 
 
-def scrape():
-    with urllib.request.urlopen(f"http://{ADMIN[0]}:{ADMIN[1]}/metrics", timeout=10) as answer:
+def scrape(admin=ADMIN):
+    with urllib.request.urlopen("http://{}:{}/metrics".format(*admin), timeout=10) as answer:
         return answer.read().decode()
 
 
@@ -108,14 +110,19 @@ def main():
                 f'[[topics]]\nmatch = "rule{rule}.*"\nsubscribe = "anyone"\npublish = "anyone"\n'
             )
         settings.flush()
-        command = [options.umbel, "serve", "--config", settings.name]
-        command += ["--listen", "{}:{}".format(*HTTP), "--admin", "{}:{}".format(*ADMIN)]
-        node = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        nodes = [start(options, settings.name, *at) for at in ((HTTP, ADMIN), (OTHER_HTTP, OTHER_ADMIN))]
         try:
-            measure(options, node.pid)
+            measure(options, nodes[0].pid)
         finally:
-            node.send_signal(signal.SIGINT)
-            node.wait(10)
+            for node in nodes:
+                node.send_signal(signal.SIGINT)
+                node.wait(10)
+
+
+def start(options, settings, http, admin):
+    command = [options.umbel, "serve", "--config", settings]
+    command += ["--listen", "{}:{}".format(*http), "--admin", "{}:{}".format(*admin)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def measure(options, pid):
@@ -147,17 +154,18 @@ def measure(options, pid):
     elapsed = time.monotonic() - begun
     each = (cpu_micros(pid) - before - idle * elapsed) / options.scrapes / 1000
     print(f"{each:.2f} ms of the node's CPU per scrape ({idle / 10000:.2f} % of a core while idle)")
-    print("quiet:     ", shown(pings(streams[0], 10)))
-    child = os.fork()
-    if child == 0:
-        # Ten scrapes a second.
-        until = time.monotonic() + 12
-        while time.monotonic() < until:
-            scrape()
-            time.sleep(0.1)
-        os._exit(0)
-    print("scraped:   ", shown(pings(streams[0], 10)))
-    os.waitpid(child, 0)
+    print("nobody scrapes:        ", shown(pings(streams[0], 10)))
+    for who, admin in [("another node is scraped:", OTHER_ADMIN), ("this node is scraped:   ", ADMIN)] * 3:
+        child = os.fork()
+        if child == 0:
+            # Ten scrapes a second.
+            until = time.monotonic() + 12
+            while time.monotonic() < until:
+                scrape(admin)
+                time.sleep(0.1)
+            os._exit(0)
+        print(who, shown(pings(streams[0], 10)))
+        os.waitpid(child, 0)
 
 
 main()
