@@ -30,7 +30,7 @@ AT_A_GLANCE = [
     ratio_gauge("Memory, of the budget", "What it holds of its budget. At 80 % nobody is let in. Red: UmbelMemoryNearBudget.",
                 (f"instance:umbel_memory_budget:used_ratio{{{N}}}", "{{instance}}"), warn=0.6, red=0.75),
     ratio_gauge("Descriptors, of the limit", "Open file descriptors, of those it may have. Red: UmbelDescriptorsNearLimit.",
-                (f"instance:process_fds:used_ratio{{{N}}}", "{{instance}}")),
+                (f"instance:umbel_descriptors:used_ratio{{{N}}}", "{{instance}}")),
 ]
 
 CONNECTED = [
@@ -107,7 +107,7 @@ MEMORY = [
     lines("Processor", "Processor time in a second: 100 % is one core.",
           (f"sum by (instance) (rate(process_cpu_seconds_total{{{JOB}}}{R}))", "{{instance}}"), unit="percentunit"),
     lines("Descriptors", "Open file descriptors: about one per session and connection.",
-          (f"process_open_fds{{{JOB}}}", "{{instance}}")),
+          (f"umbel_descriptors_open{{{N}}}", "{{instance}}")),
     lines("Logs of topics", "Bytes in each worker's logs of topics: one copy of what the slowest client of each still needs.",
           (f"umbel_log_bytes{{{N}}}", "{{instance}} worker {{worker}}"), unit="bytes"),
 ]

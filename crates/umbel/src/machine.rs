@@ -32,9 +32,23 @@ pub(crate) fn raise_descriptors() -> usize {
         // What isn't allowed stays as it is.
         let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
     }
+    max_descriptors()
+}
+
+/// How many descriptors the process may have.
+pub(crate) fn max_descriptors() -> usize {
     match getrlimit(Resource::Nofile).current {
         Some(count) => usize::try_from(count).unwrap_or(usize::MAX),
         None => usize::MAX,
+    }
+}
+
+/// How many descriptors the process has. Since Linux 6.2 that can be known without one more.
+pub(crate) fn open_descriptors() -> Option<usize> {
+    let path = "/proc/self/fd";
+    match fs::metadata(path).ok()?.len() {
+        0 => Some(fs::read_dir(path).ok()?.count()),
+        count => usize::try_from(count).ok(),
     }
 }
 
@@ -108,5 +122,9 @@ mod tests {
     fn the_machine_has_some_of_both() {
         assert!(memory() > 64 << 20);
         assert!(raise_descriptors() >= 256);
+        let before = open_descriptors().unwrap();
+        let _files: Vec<_> = (0..20).map(|_| fs::File::open("/proc/self/stat").unwrap()).collect();
+        // Other tests open and close theirs.
+        assert!(before > 2 && open_descriptors().unwrap() > 20);
     }
 }

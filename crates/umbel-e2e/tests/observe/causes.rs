@@ -129,14 +129,16 @@ pub(crate) async fn no_room(bed: &mut Bed) {
     let body = "x".repeat(60_000);
     eventually("a memory near its budget", || async {
         // Short of memory it may refuse this.
-        post(node.http(), "flood", None, &body).await;
+        for _ in 0..5 {
+            post(node.http(), "flood", None, &body).await;
+        }
         let shortened = "umbel_allowed_behind_bytes{cluster=\"small\"} < 1048576";
         let is_seen = !bed.prometheus.query(shortened).await.unwrap().is_empty();
         (is_seen && bed.has_fired("UmbelMemoryNearBudget")).then_some(())
     })
     .await;
     drop(stuck);
-    let open = node.metrics().await.value("process_open_fds");
+    let open = node.metrics().await.value("umbel_descriptors_open");
     let before = limit_descriptors(node, Some(open + 3.0));
     let mut idle = Vec::new();
     for _ in 0..10 {

@@ -11,6 +11,7 @@ use umbel_metrics::{Counter, Family, Gauge};
 use crate::admission::Admission;
 use crate::budget::Budget;
 use crate::drain::{Stage, Stages};
+use crate::machine;
 
 /// Where it is looked up.
 #[derive(Debug)]
@@ -32,6 +33,8 @@ pub(super) struct NodeMetrics {
     sessions_limit: Gauge,
     queue_overflows: Counter,
     queue_drops: Counter,
+    descriptors_open: Gauge,
+    descriptors_limit: Gauge,
     budget_bytes: Gauge,
     history_bytes: Gauge,
     allocated_bytes: Gauge,
@@ -82,6 +85,10 @@ impl NodeMetrics {
             self.queue_overflows.set(overflows);
             self.queue_drops.set(drops);
         }
+        if let Some(open) = machine::open_descriptors() {
+            self.descriptors_open.set_count(open);
+        }
+        self.descriptors_limit.set_count(machine::max_descriptors());
         self.budget_bytes.set_count(node.budget.limit());
         self.history_bytes.set_count(node.broker.history_bytes());
         self.update_allocator();
@@ -124,6 +131,14 @@ pub(super) fn families() -> Vec<Family<NodeMetrics>> {
             "Connections that the kernel dropped before they were accepted, of all listeners in the node's network namespace (ListenDrops).",
             |n| &n.queue_drops,
         ),
+        Family::gauge(
+            "umbel_descriptors_open",
+            "Descriptors that the process has; known also when it can't have another.",
+            |n| &n.descriptors_open,
+        ),
+        Family::gauge("umbel_descriptors_limit", "Descriptors that the process may have.", |n| {
+            &n.descriptors_limit
+        }),
         Family::gauge(
             "umbel_memory_budget_bytes",
             "What may be held in all, logs included, in bytes: node.memory_mib less what the program itself needs.",
