@@ -96,8 +96,8 @@ What a node exports at `/metrics` of its admin listener, in the text format of P
 --metrics` prints this page.
 
 - Series are there from the start, at 0, and none comes or goes by what clients do (but `process_*` can't be had when
-  descriptors have run out): a node has some 470, and
-  1100 with twenty topic rules.
+  descriptors have run out): a node has some 330, and
+  1000 with twenty topic rules.
 - `rule` is the pattern of a topic rule, `**` if there are no rules; rules past the twentieth share `other`.
   `worker` is the number of an event loop; those past the 32nd share `other`.
 - Histograms have buckets at 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250 and 500 ms, 1 s and 5 s.
