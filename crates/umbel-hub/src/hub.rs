@@ -188,8 +188,8 @@ impl<S> Hub<S> {
         self.tally.written_bytes
     }
 
-    /// Takes note that the first `written` bytes of [`Hub::pending`] were written. To be called also when nothing was pending, since then own
-    /// frames may have been passed over.
+    /// Takes note that the first `written` bytes of [`Hub::pending`] were written. To be called also
+    /// when nothing was pending, since then own frames may have been passed over.
     ///
     /// HOT PATH: once per session and write.
     pub fn advance(&mut self, session: SessionKey, mut written: usize) {
