@@ -63,7 +63,7 @@ impl Work {
 
 impl Library {
     /// Finds out what the server has, and loads what it lacks, if it may. An error says that the connection
-    /// failed.
+    /// failed, or that the server can't be used as yet.
     pub(super) async fn load(commands: &mut MultiplexedConnection) -> Result<Self, Fault> {
         let loaded = match ask(commands, redis::cmd("FCALL").arg("umbel_version").arg(0)).await? {
             Ok(Value::Int(VERSION..)) => Ok(Self::Functions { takes_trace: true }),
@@ -79,7 +79,14 @@ impl Library {
             Err(error) if is_unknown_command(&error) => scripts(commands).await?,
             Err(error) => Err(error),
         };
-        Ok(loaded.unwrap_or_else(|error| Self::unusable(Fault::from(error))))
+        loaded.or_else(|error| Self::without(error.into()))
+    }
+
+    /// What there is after the server refused. One that loads its data, or is a replica, is no server to go
+    /// on with: if the link waited for the probe to find that out, a server that has just loaded its data would
+    /// pass, and refuse history for a second though the node says that it is ready.
+    fn without(refusal: Fault) -> Result<Self, Fault> {
+        if refusal.kind.is_passing_refusal() { Err(refusal) } else { Ok(Self::unusable(refusal)) }
     }
 
     /// Tries again if the server didn't take it: its memory may have been full, or its ACL narrow.
@@ -198,6 +205,18 @@ fn is_unknown_command(error: &RedisError) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_that_loads_its_data_fails_the_link_and_one_that_is_full_does_not() {
+        for (said, fails) in [
+            ("LOADING Redis is loading the dataset in memory", true),
+            ("READONLY You can't write against a read only replica.", true),
+            ("OOM command not allowed when used memory > 'maxmemory'.", false),
+            ("NOPERM User has no permissions to run the 'function|load' command", false),
+        ] {
+            assert_eq!(Library::without(Fault::told(said)).is_err(), fails, "{said}");
+        }
+    }
 
     #[test]
     fn the_library_says_its_version_and_splits_into_scripts() {
