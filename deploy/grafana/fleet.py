@@ -114,7 +114,7 @@ SLOW = [
 REDIS = [
     lines("Links to Redis", "1 while a node's link is good. 0: its clients get nothing; the causes are in the next panel.",
           (f"umbel_broker_up{{{C}}}", "{{instance}}"), most=1.1, size=(6, 8)),
-    lines("Redis, failures by cause", "Failures of links in a second. unreachable, refused: not there. silent: hangs. lost: cut. denied: password or ACL. read_only: a replica. no_writes: memory or disk. loading: it starts.",
+    lines("Redis, failures by cause", "Failures of links in a second. unreachable, refused: not there. silent: hangs. lost: cut. denied: password or ACL. read_only: a replica. moved: a failover by Sentinel. no_writes: memory or disk. loading: it starts.",
           (rate("umbel_broker_failures_total", "cause") + " > 0", "{{cause}}"), unit="cps", stack=True, size=(6, 8)),
     lines("Redis, round trip", "From a probe's sending to its return by the way of messages, 99 of 100. Slow: slow commands (SLOWLOG GET), a fork, the network.",
           (quantile(0.99, "umbel_broker_probe_seconds", "instance"), "{{instance}}"), unit="s", red=0.1, size=(6, 8)),

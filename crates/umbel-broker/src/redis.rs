@@ -26,12 +26,15 @@ mod metrics;
 mod probe;
 mod publisher;
 mod reads;
+mod sentinel;
 mod settings;
 mod status;
+mod url;
 
 pub use library::LIBRARY;
 pub use metrics::{BrokerMetrics, families};
-pub use settings::{RedisSettings, RedisUrl, RedisUrlError};
+pub use settings::RedisSettings;
+pub use url::{RedisUrl, RedisUrlError};
 
 use std::io;
 use std::sync::Arc;

@@ -72,8 +72,7 @@ impl Redis {
 
     /// A connection for commands.
     pub async fn client(&self) -> RedisClient {
-        let stream = within("Redis", TcpStream::connect(("127.0.0.1", self.port))).await.unwrap();
-        RedisClient { stream }
+        RedisClient::to(self.port).await
     }
 
     /// One command on a connection of its own; its answer as `redis-cli` would show it, roughly.
@@ -136,6 +135,11 @@ pub struct RedisClient {
 }
 
 impl RedisClient {
+    pub(crate) async fn to(port: u16) -> Self {
+        let stream = within("Redis", TcpStream::connect(("127.0.0.1", port))).await.unwrap();
+        Self { stream }
+    }
+
     /// One command and its answer: strings and numbers one per line, without types.
     pub async fn command(&mut self, words: &[&str]) -> String {
         let words: Vec<_> = words.iter().map(|word| word.as_bytes()).collect();

@@ -24,7 +24,7 @@ async fn all_mistakes_are_told_in_one_run_each_with_its_place() {
             "umbel: umbel.toml:2: limits.payload_bytes: must be a whole number from 0 to 1073741824, not a string",
             "umbel: umbel.toml:3: unknown key `limits.body_byte`, did you mean `limits.body_bytes`?",
             "umbel: umbel.toml:8: `*.b` and `a.*` of line 5 both match some topics and neither is closer; make one more specific",
-            "umbel: UMBEL_BROKER__URL: broker.url: is not memory:, redis://host:port or unix:///path: begins with neither redis:// nor unix://",
+            "umbel: UMBEL_BROKER__URL: broker.url: is not memory:, redis://host:port, redis+sentinel://host,…/master or unix:///path: begins with neither redis:// nor redis+sentinel:// nor unix://",
             "umbel: --listen: listen.http: `nonsense` is not an address and port such as \"127.0.0.1:8080\"",
             "umbel: --workers: node.workers: `-1` is not a whole number from 0 to 128",
             &format!(

@@ -5,14 +5,17 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, ConnectionAddr, Value, ValueCodec};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, Value, ValueCodec,
+};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 use tokio_util::codec::Decoder;
 
 use super::fault::{Fault, FaultKind};
-use super::settings::RedisUrl;
+use super::sentinel::Master;
+use super::url::RedisUrl;
 
 /// How long it may take until both connections can be used.
 const CONNECT_WAIT: Duration = Duration::from_secs(5);
@@ -30,14 +33,19 @@ pub(super) struct Connections {
     pub(super) reader: ReadHalf<Box<dyn Duplex>>,
     pub(super) writer: WriteHalf<Box<dyn Duplex>>,
     pub(super) commands: MultiplexedConnection,
+    pub(super) server: ConnectionAddr,
+    /// What Sentinel said of the server, if it was asked.
+    pub(super) master: Option<Master>,
 }
 
 pub(super) async fn connect(url: &RedisUrl, name: &str) -> Result<Connections, Fault> {
     let both = async {
-        let socket = subscribe_socket(url, name).await?;
-        let commands = command_connection(url).await?;
+        let (info, master) = url.server().await?;
+        let socket = subscribe_socket(&info, name).await?;
+        let server = info.addr().clone();
+        let commands = command_connection(info).await?;
         let (reader, writer) = split(socket);
-        Ok(Connections { reader, writer, commands })
+        Ok(Connections { reader, writer, commands, server, master })
     };
     match timeout(CONNECT_WAIT, both).await {
         Ok(connected) => connected,
@@ -48,16 +56,16 @@ pub(super) async fn connect(url: &RedisUrl, name: &str) -> Result<Connections, F
     }
 }
 
-async fn command_connection(url: &RedisUrl) -> Result<MultiplexedConnection, Fault> {
+async fn command_connection(info: ConnectionInfo) -> Result<MultiplexedConnection, Fault> {
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(CONNECT_WAIT))
         .set_response_timeout(Some(ANSWER_WAIT));
-    let client = Client::open(url.info.clone())?;
+    let client = Client::open(info)?;
     Ok(client.get_multiplexed_async_connection_with_config(&config).await?)
 }
 
-async fn subscribe_socket(url: &RedisUrl, name: &str) -> Result<Box<dyn Duplex>, Fault> {
-    let mut socket: Box<dyn Duplex> = match url.info.addr() {
+async fn subscribe_socket(info: &ConnectionInfo, name: &str) -> Result<Box<dyn Duplex>, Fault> {
+    let mut socket: Box<dyn Duplex> = match info.addr() {
         ConnectionAddr::Unix(path) => {
             Box::new(UnixStream::connect(path).await.map_err(|error| Fault::unreachable(&error))?)
         }
@@ -72,7 +80,7 @@ async fn subscribe_socket(url: &RedisUrl, name: &str) -> Result<Box<dyn Duplex>,
             return Err(Fault::new(FaultKind::Refused, text));
         }
     };
-    let settings = url.info.redis_settings();
+    let settings = info.redis_settings();
     if let Some(password) = settings.password() {
         let mut auth = redis::cmd("AUTH");
         if let Some(user) = settings.username() {

@@ -26,6 +26,8 @@ pub(super) enum FaultKind {
     Denied,
     /// The server is a replica.
     ReadOnly,
+    /// Sentinel made another server the master.
+    Moved,
     /// The server loads its data, or waits for its master.
     Loading,
     /// The server takes no writes: memory is full, or its disk fails.
@@ -43,6 +45,7 @@ impl LabelSet for FaultKind {
         Self::Silent,
         Self::Denied,
         Self::ReadOnly,
+        Self::Moved,
         Self::Loading,
         Self::NoWrites,
         Self::Refused,
@@ -60,6 +63,7 @@ impl LabelSet for FaultKind {
             Self::Silent => "silent",
             Self::Denied => "denied",
             Self::ReadOnly => "read_only",
+            Self::Moved => "moved",
             Self::Loading => "loading",
             Self::NoWrites => "no_writes",
             Self::Refused => "refused",
@@ -88,6 +92,7 @@ impl FaultKind {
             | Self::Lost
             | Self::Silent
             | Self::ReadOnly
+            | Self::Moved
             | Self::Loading
             | Self::NoWrites => true,
         }
@@ -111,6 +116,11 @@ impl FaultKind {
 impl Fault {
     pub(super) fn new(kind: FaultKind, text: impl Into<String>) -> Self {
         Self { kind, text: text.into() }
+    }
+
+    /// What happened, without advice.
+    pub(super) fn text(&self) -> &str {
+        &self.text
     }
 
     pub(super) fn unreachable(error: &io::Error) -> Self {

@@ -4,8 +4,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::RedisResult;
 use redis::aio::MultiplexedConnection;
+use redis::{ConnectionAddr, RedisResult};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
@@ -19,8 +19,9 @@ use super::metrics::BrokerMetrics;
 use super::probe::{self, Probe};
 use super::publisher::PublishQueue;
 use super::reads::Reads;
-use super::settings::{RedisSettings, RedisUrl};
+use super::settings::RedisSettings;
 use super::status::Status;
+use super::url::RedisUrl;
 use crate::{Mailbox, Parcel};
 
 /// How often deadlines are looked at.
@@ -118,12 +119,13 @@ impl Link {
         };
         self.metrics.connections.add(1);
         let carrying = Carrying::new(self);
-        let commands = connections.commands.clone();
+        let (commands, master) = (connections.commands.clone(), connections.master.clone());
         let backoff = &mut self.backoff;
         tokio::select! {
             fault = carrying.carry(connections, || (*backoff, _) = BACKOFF) => fault,
             fault = self.queue.serve(commands.clone(), library.clone()) => fault,
             fault = self.reads.serve(commands, library) => fault,
+            fault = self.settings.url.moved(master) => fault,
         }
     }
 
@@ -231,7 +233,7 @@ impl Carrying {
 
     /// Reads, writes and probes until something fails. Calls `proven` at each echo.
     async fn carry(mut self, connections: Connections, mut proven: impl FnMut()) -> Fault {
-        let Connections { mut reader, mut writer, commands } = connections;
+        let Connections { mut reader, mut writer, commands, server, .. } = connections;
         self.interest.lock().begin();
         let mut subscribe = redis::cmd("SUBSCRIBE");
         self.output = subscribe.arg(self.probe.channel()).get_packed_command();
@@ -245,7 +247,7 @@ impl Carrying {
             let step = tokio::select! {
                 read = reader.read_buf(self.intake.buffer()), if waiting.is_none() => match read {
                     Ok(0) => Err(Fault::new(FaultKind::Lost, "Redis closed the connection")),
-                    Ok(bytes) => self.took(bytes, &mut proven),
+                    Ok(bytes) => self.took(bytes, &server, &mut proven),
                     Err(error) => Err(Fault::lost(&error)),
                 },
                 wrote = writer.write(&self.output[self.written..]), if self.has_output() => {
@@ -278,7 +280,12 @@ impl Carrying {
         }
     }
 
-    fn took(&mut self, bytes: usize, proven: &mut impl FnMut()) -> Result<(), Fault> {
+    fn took(
+        &mut self,
+        bytes: usize,
+        server: &ConnectionAddr,
+        proven: &mut impl FnMut(),
+    ) -> Result<(), Fault> {
         self.metrics.received_bytes.add(bytes as u64);
         let taken = self.intake.take(&self.interest)?;
         if let Some(payload) = taken.echo
@@ -289,7 +296,7 @@ impl Carrying {
             self.metrics.up.set(1.0);
             proven();
             if self.status.set(None) {
-                tracing::info!(url = %self.url, "Redis is connected");
+                tracing::info!(url = %self.url, %server, "Redis is connected");
             }
         }
         if taken.full.is_some() {

@@ -30,7 +30,7 @@ pub(super) struct Publish {
     /// Each line of the standard input is a message, published as it comes
     #[arg(long)]
     lines: bool,
-    /// A node (http://…), or the Redis server (redis://…, unix://…) behind nodes
+    /// A node (http://…), or the Redis server (redis://…, redis+sentinel://…, unix://…) behind nodes
     #[arg(long, value_name = "URL", default_value = help::DEFAULT_URL)]
     url: String,
     /// What the nodes put before topics to name Redis channels [default: umbel:]

@@ -24,6 +24,8 @@ pub(crate) enum Failure {
     NotANode(String),
     /// Redis said no, or its connection broke.
     Redis(redis::RedisError),
+    /// Sentinel names no server of Redis.
+    NoMaster(String),
     /// The node ended the subscription in a way that coming back won't change.
     Ended(String),
     /// The standard input can't be read.
@@ -67,7 +69,7 @@ pub(super) async fn within<T>(
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Usage(fault) | Self::Ended(fault) => f.write_str(fault),
+            Self::Usage(fault) | Self::Ended(fault) | Self::NoMaster(fault) => f.write_str(fault),
             Self::Connect { to, error } => write!(f, "can't connect to {to}: {error}"),
             Self::Late { what, limit } => {
                 write!(f, "{what} didn't come within {} s", limit.as_secs_f32())
@@ -111,6 +113,7 @@ impl std::error::Error for Failure {
             | Self::Late { .. }
             | Self::Refused { .. }
             | Self::NotANode(_)
+            | Self::NoMaster(_)
             | Self::Ended(_)
             | Self::TooLong { .. } => None,
         }

@@ -1,7 +1,7 @@
 //! Secrets stay out of what is printed.
 
-/// The text with the passwords of all URLs in it replaced: before a host, and as `pass=` after a
-/// socket's path. A secret with characters that a URL would have to encode is masked too: all to
+/// The text with the passwords of all URLs in it replaced: before a host, and as `pass=` or
+/// `sentinel_password=` in the query. A secret with characters that a URL would have to encode is masked too: all to
 /// the last `@` of the word.
 pub(crate) fn masked(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
@@ -9,7 +9,7 @@ pub(crate) fn masked(text: &str) -> String {
     while let Some(at) = rest.find("://") {
         let (before, after) = rest.split_at(at + "://".len());
         shown.push_str(before);
-        let end = after.find([' ', '\t', '\n', '"', '`', '\'', ',']).unwrap_or(after.len());
+        let end = after.find([' ', '\t', '\n', '"', '`', '\'']).unwrap_or(after.len());
         let (url, following) = after.split_at(end);
         shown.push_str(&without_parameter(&without_password(url)));
         rest = following;
@@ -35,8 +35,8 @@ fn without_parameter(url: &str) -> String {
         return url.to_owned();
     };
     let shown = query.split('&').map(|parameter| match parameter.split_once('=') {
-        Some(("pass", _)) => "pass=***",
-        _ => parameter,
+        Some((name, _)) if name.contains("pass") => format!("{name}=***"),
+        _ => parameter.to_owned(),
     });
     format!("{place}?{}", shown.collect::<Vec<_>>().join("&"))
 }
@@ -59,6 +59,10 @@ mod tests {
             ),
             ("[\"redis://:x@a\",\"redis://:y@b\"]", "[\"redis://:***@a\",\"redis://:***@b\"]"),
             ("unix:///run/r?db=1&user=me&pass=se&x", "unix:///run/r?db=1&user=me&pass=***&x"),
+            (
+                "redis+sentinel://me:s,t@a,b:1/m?sentinel_user=u&sentinel_password=x&db=1",
+                "redis+sentinel://me:***@a,b:1/m?sentinel_user=u&sentinel_password=***&db=1",
+            ),
             ("mail me@example.org: now", "mail me@example.org: now"),
             ("://", "://"),
             ("", ""),

@@ -65,7 +65,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting {
         path: "broker.url",
         default: "\"memory:\"",
-        meaning: "what carries messages: memory: is within one node, redis://[user:password@]host:port or unix:///path between nodes; flag --broker",
+        meaning: "what carries messages: memory: is within one node; between nodes redis://[user:password@]host:port, unix:///path, or redis+sentinel://[user:password@]host:port,…/master?sentinel_user=…&sentinel_password=…, where hosts are sentinels and user and password the server's; flag --broker",
         apply: |settings, value| broker_url(value).map(|set| settings.broker.url = set),
     },
     Setting {
@@ -322,7 +322,7 @@ const MAX_ACCEPTS: u64 = 1_000_000;
 const MAX_PUBLISHES: u64 = 1_000_000;
 
 fn broker_url(value: &Value<'_>) -> Result<BrokerUrl, String> {
-    let wanted = "memory:, redis://host:port or unix:///path";
+    let wanted = "memory:, redis://host:port, redis+sentinel://host,…/master or unix:///path";
     match value.text(wanted)? {
         "memory:" => Ok(BrokerUrl::Memory),
         // The text may hold a password, so it isn't repeated.
