@@ -663,6 +663,83 @@ async fn the_library_that_is_printed_serves_nodes_that_may_not_load_it() {
     assert_eq!(lines(&mut subscriber, 2).await, ["one", "two"]);
 }
 
+/// `umbel health` with these flags about what has its admin listener there.
+async fn health(admin: impl std::fmt::Display, flags: &[&str]) -> umbel_e2e::Output {
+    let url = format!("http://{admin}");
+    Program::run(&[&["health", "--url", &url], flags].concat(), b"").await
+}
+
+#[tokio::test]
+async fn a_node_without_its_broker_is_live_and_not_ready() {
+    let redis = Redis::absent(&[]).await;
+    let world = World::new().broker(&redis.url()).start_unready().await;
+    let admin = world.node(0).admin();
+    let live = health(admin, &[]).await;
+    succeeded(&live);
+    assert_eq!(live.stdout, "the node is live\n");
+    failed(&health(admin, &["--ready"]).await, 1, "the node isn't ready: ");
+}
+
+#[tokio::test]
+async fn a_node_that_leaves_is_live_and_not_ready_until_it_is_gone() {
+    let settings = "[drain]\npause_seconds = 60\ndeadline_seconds = 120\n";
+    let mut world = World::new().settings(settings).start().await;
+    let admin = world.node(0).admin();
+    let ready = health(admin, &["--ready"]).await;
+    succeeded(&ready);
+    assert_eq!(ready.stdout, "the node is ready\n");
+    world.node(0).signal("TERM");
+    world.node(0).becomes_unready().await;
+    failed(&health(admin, &["--ready"]).await, 1, "the node isn't ready: the node leaves");
+    succeeded(&health(admin, &[]).await);
+    world.node(0).signal("INT");
+    world.node_mut(0).exit_code().await;
+    failed(&health(admin, &[]).await, 1, "can't connect to http://127.0.0.1:");
+}
+
+#[tokio::test]
+async fn only_the_admin_listener_of_a_node_that_answers_makes_it_healthy() {
+    let world = World::new().start().await;
+    let node = world.node(0);
+    // The other listener, where /livez is nothing.
+    failed(
+        &health(node.http(), &[]).await,
+        1,
+        "404 Not Found at /livez, which is at its listen.admin",
+    );
+    let second = ["--timeout-seconds", "1"];
+    let late = "the node's answer didn't come within 1 s";
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    failed(&health(silent.local_addr().unwrap(), &second).await, 1, late);
+    node.signal("STOP");
+    let stopped = health(node.admin(), &second).await;
+    node.signal("CONT");
+    failed(&stopped, 1, late);
+    failed(
+        &Program::run(&["health", "--url", "here"], b"").await,
+        2,
+        "`here` is not a URL such as",
+    );
+}
+
+#[tokio::test]
+async fn health_is_asked_where_the_node_s_variable_says() {
+    let world = World::new().start().await;
+    // In a container all addresses are listened at, and its own loopback is asked.
+    let admin = format!("0.0.0.0:{}", world.node(0).admin().port());
+    for (admin, code, text) in [
+        (admin.as_str(), 0, ""),
+        ("127.0.0.1:1", 1, "umbel: can't connect to http://127.0.0.1:1: "),
+        ("9464", 2, "umbel: UMBEL_LISTEN__ADMIN: listen.admin: "),
+    ] {
+        let variables =
+            [("UMBEL_LISTEN__ADMIN", admin), ("UMBEL_NODE__WORKERS", "nobody's business")];
+        let (exit_code, _, errors) = ConfiguredNode::run(&["health"], &variables, None).await;
+        assert!(exit_code == code && errors.starts_with(text), "{admin}: {exit_code} {errors}");
+        assert_eq!(errors.lines().count(), usize::from(code != 0), "{errors}");
+    }
+}
+
 #[tokio::test]
 async fn check_config_tells_all_mistakes_with_their_lines() {
     let file = "[limits]\npayload_bytes = \"big\"\nbody_byte = 5\n\n[[topics]]\nmatch = \"a.*\"\n\n[[topics]]\nmatch = \"*.b\"\n";

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod completions;
+mod health;
 mod help;
 mod outcome;
 mod publish;
@@ -36,6 +37,8 @@ enum Command {
     Publish(publish::Publish),
     /// Print messages as they come
     Subscribe(subscribe::Subscribe),
+    /// Ask a node whether it is live, or ready
+    Health(health::Health),
     /// Say what is wrong with the settings, or what they are
     #[command(after_help = help::CHECK_CONFIG)]
     CheckConfig(Serve),
@@ -83,6 +86,7 @@ pub fn main() -> ExitCode {
         Some(Command::Serve(flags)) => serve(flags),
         Some(Command::Publish(flags)) => publish::run(flags),
         Some(Command::Subscribe(flags)) => subscribe::run(flags),
+        Some(Command::Health(flags)) => health::run(flags),
         Some(Command::CheckConfig(flags)) => check_config(flags),
         Some(Command::Reference(Reference { metrics: true })) => {
             exit_code(print(&crate::admin::reference()))

@@ -1,4 +1,5 @@
-//! What `umbel publish` and `umbel subscribe` do: the client's side of the dialects.
+//! What `umbel publish`, `umbel subscribe` and `umbel health` do: the client's side of the dialects, and
+//! of the admin listener.
 
 mod backoff;
 mod connection;
@@ -6,6 +7,7 @@ mod dialog;
 mod event_reader;
 mod event_stream;
 mod failure;
+mod health;
 mod input;
 mod missing;
 mod node_url;
@@ -23,6 +25,7 @@ use std::io::Write as _;
 use umbel_protocol::Topic;
 
 pub(crate) use failure::Failure;
+pub(crate) use health::{Checkup, Question};
 pub(crate) use input::{Input, Messages};
 pub(crate) use node_url::NodeUrl;
 pub(crate) use output::{Form, Output};

@@ -47,8 +47,14 @@ mod tests {
     fn each_shell_learns_the_commands_and_their_flags() {
         for &shell in KnownShell::value_variants() {
             let script = script(shell);
-            for word in ["publish", "subscribe", "check-config", "redis-library", "timeout-seconds"]
-            {
+            for word in [
+                "publish",
+                "subscribe",
+                "health",
+                "check-config",
+                "redis-library",
+                "timeout-seconds",
+            ] {
                 assert!(script.contains(word), "{shell:?} doesn't know {word}");
             }
         }

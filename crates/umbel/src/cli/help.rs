@@ -42,6 +42,17 @@ say whose a message is. Binary messages are printed as base64. What isn't a mess
 standard error: subscribed, lost, gaps. A connection that is lost is made anew. Topics with history
 then go on where they were; of others the messages of the time between are missing.";
 
+pub(super) const HEALTH: &str = "\
+Examples:
+  umbel health
+  umbel health --ready --url http://10.0.0.7:9464
+  UMBEL_LISTEN__ADMIN=0.0.0.0:9000 umbel health
+
+A node is live while its event loops turn; one that isn't should be started anew. It is ready while it is
+live, can use its broker and isn't about to leave; one that isn't should get no new sessions, and keeps
+those that it has. It exits with 0 if the node says yes, with 1 if it says no or nothing, and with 2 if
+the command line is wrong.";
+
 pub(super) const CHECK_CONFIG: &str = "\
 Examples:
   umbel check-config --config umbel.toml

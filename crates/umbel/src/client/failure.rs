@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 
+use super::Question;
+
 /// Why a command didn't do what it was asked to; its text is one line for whoever asked.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -18,6 +20,8 @@ pub(crate) enum Failure {
     Late { what: &'static str, limit: Duration },
     /// The node said no.
     Refused { status: StatusCode, detail: Option<String>, retry_after: Option<Duration> },
+    /// The node said that it isn't well, and why.
+    Unwell { question: Question, reason: String },
     /// The connection ended before the answer was there.
     Broken(hyper::Error),
     /// What answers isn't a node.
@@ -80,6 +84,7 @@ impl fmt::Display for Failure {
             Self::Refused { status, detail: None, .. } => {
                 write!(f, "the node refused with {status}")
             }
+            Self::Unwell { question, reason } => write!(f, "the node isn't {question}: {reason}"),
             Self::Broken(error) => write!(f, "the connection ended before the answer: {error}"),
             Self::NotANode(found) => write!(f, "what answers there isn't a node: {found}"),
             Self::Redis(error) => write!(f, "Redis: {error}"),
@@ -115,6 +120,7 @@ impl std::error::Error for Failure {
             | Self::NotANode(_)
             | Self::NoMaster(_)
             | Self::Ended(_)
+            | Self::Unwell { .. }
             | Self::TooLong { .. } => None,
         }
     }
