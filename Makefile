@@ -8,7 +8,7 @@ OBSERVE_SECONDS ?= 3600
 FAULT_TESTS = --test history_faults --test history_refusals --test history_doubt
 FUZZ_TARGETS = session_input json_commands publish_body places_and_keys cursor topics routes config envelope client_address
 
-.PHONY: help run observe test test-long faults rolling tools lint dashboards dashboards-check bench bench-quick bench-redis fuzz reference
+.PHONY: help image image-test run observe test test-long faults rolling tools lint dashboards dashboards-check bench bench-quick bench-redis fuzz reference
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -94,6 +94,14 @@ fuzz: ## Each fuzz target for FUZZ_SECONDS; needs a nightly toolchain and cargo-
 		echo "fuzzing $$target for $(FUZZ_SECONDS) s"; \
 		$(CARGO) +nightly fuzz run --fuzz-dir crates/fuzz $$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -print_final_stats=1; \
 	done
+
+VERSION = $$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+image: ## Build the image umbel with docker, labelled with version and commit
+	docker build -f deploy/Dockerfile -t umbel:$(VERSION) --build-arg VERSION=$(VERSION) \
+		--build-arg REVISION=$$(git rev-parse HEAD) --build-arg CREATED=$$(date -u +%Y-%m-%dT%H:%M:%SZ) .
+
+image-test: ## Build the image without an engine or a registry, as root on Debian 12, and try it
+	deploy/image-test.sh
 
 reference: ## Write deploy/umbel.toml and deploy/metrics.md anew from the code
 	$(CARGO) run --quiet -- reference > deploy/umbel.toml
