@@ -8,7 +8,9 @@ OBSERVE_SECONDS ?= 3600
 FAULT_TESTS = --test history_faults --test history_refusals --test history_doubt
 FUZZ_TARGETS = session_input json_commands publish_body places_and_keys cursor topics routes config envelope client_address
 
-.PHONY: help image image-test run observe test test-long faults rolling tools lint dashboards dashboards-check bench bench-quick bench-redis fuzz reference
+COMPOSE_SPEC = github.com/compose-spec/compose-go/v2/cmd@v2.16.2
+
+.PHONY: help image image-test compose-check run observe test test-long faults rolling tools lint dashboards dashboards-check bench bench-quick bench-redis fuzz reference
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -102,6 +104,10 @@ image: ## Build the image umbel with docker, labelled with version and commit
 
 image-test: ## Build the image without an engine or a registry, as root on Debian 12, and try it
 	deploy/image-test.sh
+
+# `make test` does so with Debian's docker-compose, which is of 2021.
+compose-check: ## Check the compose file against today's schema, by Go's module proxy
+	go run $(COMPOSE_SPEC) deploy/compose.yaml >/dev/null
 
 reference: ## Write deploy/umbel.toml and deploy/metrics.md anew from the code
 	$(CARGO) run --quiet -- reference > deploy/umbel.toml
