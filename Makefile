@@ -53,7 +53,8 @@ proxies: tools ## The proxies of deploy/proxies with real nodes, Envoy from PyPI
 	$(CARGO) test --locked -p umbel-e2e --test proxies -- --include-ignored
 
 # Tests and benches run against real servers and a real browser, of Debian's packages; one stops a
-# thread with strace, one publishes from Python, one lets a host vanish, for which it needs root besides.
+# thread with strace, one publishes from Python, one lets a host vanish, for which it needs root besides;
+# the files of deploy/ are checked by the programs that take them.
 tools: ## Install the programs that tests need, where they are missing
 	@missing=; \
 	command -v redis-server >/dev/null || missing="$$missing redis-server"; \
@@ -64,7 +65,10 @@ tools: ## Install the programs that tests need, where they are missing
 	command -v promtool >/dev/null || missing="$$missing prometheus"; \
 	command -v strace >/dev/null || missing="$$missing strace"; \
 	command -v ip >/dev/null || missing="$$missing iproute2"; \
+	command -v docker-compose >/dev/null || missing="$$missing docker-compose"; \
+	command -v systemd-analyze >/dev/null || missing="$$missing systemd"; \
 	/usr/bin/python3 -c 'import redis' 2>/dev/null || missing="$$missing python3-redis"; \
+	/usr/bin/python3 -c 'import yaml' 2>/dev/null || missing="$$missing python3-yaml"; \
 	if [ -n "$$missing" ]; then \
 		echo "installing$$missing"; \
 		export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1; \
