@@ -176,8 +176,7 @@ async fn sentinels_and_servers_have_passwords_of_their_own() {
     let output = Program::run(&["publish", "news", "again", "--url", &url], b"").await;
     assert_eq!((output.code, output.stderr.as_str()), (Some(0), ""));
     assert_eq!(session.text().await, "again");
-    let log = world.node(0).log_lines().join("\n");
-    assert!(!log.contains("sesame") && !log.contains("open@") && !log.contains("=open"), "{log}");
+    keeps_secrets(world.node(0)).await;
 
     for (url, said) in [
         (redis.url(":sesame@", ""), "NOAUTH"),
@@ -187,7 +186,49 @@ async fn sentinels_and_servers_have_passwords_of_their_own() {
     ] {
         let world = World::new().broker(&url).start_unready().await;
         says(world.node(0), said).await;
+        keeps_secrets(world.node(0)).await;
     }
+}
+
+/// None of the passwords is in what the node says.
+async fn keeps_secrets(node: &Node) {
+    let said = node.log_lines().join("\n") + &node.readiness().await.1;
+    for secret in ["sesame", "open", "wrong"] {
+        assert!(!said.contains(secret), "{said}");
+    }
+}
+
+/// They know nothing of earlier failovers then.
+#[tokio::test]
+async fn sentinels_that_were_set_up_anew_are_followed() {
+    let (redis, other) = (Watched::start(1, &[], None).await, Redis::start(&[]).await);
+    let port = redis.servers[0].port();
+    assert_eq!(redis.sentinels[0].command(None, &["SENTINEL", "FAILOVER", "mymaster"]).await, "OK");
+    redis.failed_over_from(port).await;
+    let world = World::new().broker(&redis.url("", "")).start().await;
+    let mut session = world.node(0).subscribe("news").await;
+    let port = other.port().to_string();
+    for sentinel in &redis.sentinels {
+        sentinel.command(None, &["SENTINEL", "REMOVE", "mymaster"]).await;
+        let anew = ["SENTINEL", "MONITOR", "mymaster", "127.0.0.1", &port, "2"];
+        assert_eq!(sentinel.command(None, &anew).await, "OK");
+    }
+    world.node(0).logs("Sentinel made").await;
+    other.channels_become(&["umbel:news"]).await;
+    world.node(0).wait_until_ready().await;
+    world.node(0).publish("news", "hello").await;
+    assert_eq!(session.text().await, "hello");
+}
+
+/// Sentinels that take connections and say nothing are no better than such that aren't there.
+#[tokio::test]
+async fn silent_sentinels_are_named_too() {
+    let redis = Watched::start(1, &[], None).await;
+    for sentinel in &redis.sentinels {
+        sentinel.signal("STOP");
+    }
+    let world = World::new().broker(&redis.url("", "")).start_unready().await;
+    says(world.node(0), "no answer within 1 s").await;
 }
 
 #[tokio::test]

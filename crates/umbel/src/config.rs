@@ -19,7 +19,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 pub use effective::Provenance;
-pub(crate) use mask::masked;
+pub(crate) use mask::masked_url;
 pub use mistake::{Mistake, Mistakes, Place};
 pub use networks::Networks;
 pub use origins::Origins;

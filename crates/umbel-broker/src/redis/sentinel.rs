@@ -18,8 +18,11 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout, timeout_at}
 use super::fault::{Fault, FaultKind};
 use super::url::is_same_login;
 
-/// How long sentinels have to answer.
-const ANSWER_WAIT: Duration = Duration::from_secs(1);
+/// How long each sentinel has to answer.
+const ANSWER_WAIT: Duration = Duration::from_millis(900);
+
+/// How long all have together: what one didn't do in time is still told.
+const ALL_WAIT: Duration = Duration::from_secs(1);
 
 /// How often a link that stands asks whether its server is still the master.
 const ASK_EVERY: Duration = Duration::from_secs(5);
@@ -29,6 +32,14 @@ const ASK_EVERY: Duration = Duration::from_secs(5);
 pub(super) struct Sentinels {
     addresses: Vec<ConnectionInfo>,
     name: String,
+}
+
+/// What sentinels said.
+#[derive(Debug, Default)]
+struct Answers {
+    named: Vec<Master>,
+    /// Who didn't name one, and why.
+    faults: Vec<(String, Fault)>,
 }
 
 /// A server that sentinels call the master.
@@ -48,7 +59,28 @@ impl Sentinels {
 
     /// The server that is the master now. Takes a second at most. Cancel safe.
     pub(super) async fn master(&self) -> Result<Master, Fault> {
-        let deadline = Instant::now() + ANSWER_WAIT;
+        let Answers { named, faults } = self.ask_all().await;
+        newest(named).ok_or_else(|| self.nobody(&faults))
+    }
+
+    /// Waits until another server is the master. Cancel safe.
+    pub(super) async fn moved(&self, from: &Master) -> Fault {
+        let mut times = interval_at(Instant::now() + ASK_EVERY, ASK_EVERY);
+        times.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            times.tick().await;
+            // Without an answer the link is good as long as the probe says so.
+            let Answers { named, .. } = self.ask_all().await;
+            if let Some(Master { host, port, .. }) = successor(from, named, self.addresses.len()) {
+                let text = format!("Sentinel made {host}:{port} the master");
+                return Fault::new(FaultKind::Moved, text);
+            }
+        }
+    }
+
+    /// Asks all, until more than half have named a master, or the time is over.
+    async fn ask_all(&self) -> Answers {
+        let deadline = Instant::now() + ALL_WAIT;
         let mut asked = JoinSet::new();
         for address in &self.addresses {
             let (address, name) = (address.clone(), self.name.clone());
@@ -58,36 +90,19 @@ impl Sentinels {
                 answer.map_err(|fault| (address.addr().to_string(), fault))
             });
         }
-        let (mut named, mut faults) = (Vec::new(), Vec::new());
+        let mut answers = Answers::default();
         while let Ok(Some(answer)) = timeout_at(deadline, asked.join_next()).await {
             match answer {
-                Ok(Ok(master)) => named.push(master),
-                Ok(Err(fault)) => faults.push(fault),
+                Ok(Ok(master)) => answers.named.push(master),
+                Ok(Err(fault)) => answers.faults.push(fault),
                 // A task that panicked has told so on the standard error.
                 Err(_) => {}
             }
-            if named.len() * 2 > self.addresses.len() {
+            if answers.named.len() * 2 > self.addresses.len() {
                 break;
             }
         }
-        newest(named).ok_or_else(|| self.nobody(&faults))
-    }
-
-    /// Waits until a newer failover made another server the master. Cancel safe.
-    pub(super) async fn moved(&self, from: &Master) -> Fault {
-        let mut times = interval_at(Instant::now() + ASK_EVERY, ASK_EVERY);
-        times.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            times.tick().await;
-            // Without an answer the link is good as long as the probe says so.
-            if let Ok(master) = self.master().await
-                && master.replaces(from)
-            {
-                let Master { host, port, .. } = master;
-                let text = format!("Sentinel made {host}:{port} the master");
-                return Fault::new(FaultKind::Moved, text);
-            }
-        }
+        answers
     }
 
     /// Nobody named a master. What a sentinel said tells more than that another couldn't be reached.
@@ -101,6 +116,12 @@ impl Sentinels {
         Fault::new(kind, format!("no sentinel names a master {}: {said}", self.name))
     }
 
+    /// The user that logs in to them, which may be nameless, if they want a login.
+    pub(super) fn login(&self) -> Option<String> {
+        let login = self.addresses.first()?.redis_settings();
+        login.password().map(|_| login.username().unwrap_or_default().to_owned())
+    }
+
     #[cfg(test)]
     pub(super) fn logins(&self) -> impl Iterator<Item = (Option<&str>, Option<&str>)> {
         let settings = self.addresses.iter().map(ConnectionInfo::redis_settings);
@@ -109,10 +130,17 @@ impl Sentinels {
 }
 
 impl Master {
-    /// Whether it is another server, by a later failover.
-    fn replaces(&self, earlier: &Self) -> bool {
-        (&self.host, self.port) != (&earlier.host, earlier.port) && self.epoch > earlier.epoch
+    fn is_at(&self, other: &Self) -> bool {
+        (&self.host, self.port) == (&other.host, other.port)
     }
+}
+
+/// Who is the master after this one, of those that were named by some of so many sentinels: another server of a
+/// later failover. Sentinels that were set up anew count from the beginning, so what more than half of them name is
+/// believed, too, if none that answered says otherwise.
+fn successor(from: &Master, named: Vec<Master>, sentinels: usize) -> Option<Master> {
+    let agree = named.len() * 2 > sentinels && named.iter().all(|one| one.is_at(&named[0]));
+    newest(named).filter(|master| !master.is_at(from) && (agree || master.epoch > from.epoch))
 }
 
 /// The master of the last failover that anybody knows of.
@@ -121,22 +149,23 @@ fn newest(named: Vec<Master>) -> Option<Master> {
 }
 
 fn silent() -> Fault {
-    Fault::new(FaultKind::Silent, format!("no answer within {} s", ANSWER_WAIT.as_secs()))
+    Fault::new(FaultKind::Silent, format!("no answer within {} s", ALL_WAIT.as_secs()))
 }
 
 /// What one sentinel says.
 async fn ask(address: &ConnectionInfo, name: &str) -> Result<Master, Fault> {
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(ANSWER_WAIT))
-        .set_response_timeout(Some(ANSWER_WAIT));
+    // Whoever asks has a deadline.
+    let config =
+        AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
     let client = Client::open(address.clone())?;
     let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
-    // While replicas are being told of a failover, only the first answer has the new address; the epoch goes
-    // with it. It comes second, so that it isn't older.
-    let question = redis::cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(name).to_owned();
-    let place: Option<(String, u16)> = question.query_async(&mut connection).await?;
+    // The epoch first: should there be a failover between the two, the address isn't the older of them. A link
+    // to an old address with the new epoch would never be given up. (While replicas are being told of a failover, only
+    // the second question gives the new address.)
     let question = redis::cmd("SENTINEL").arg("MASTER").arg(name).to_owned();
     let state: HashMap<String, String> = question.query_async(&mut connection).await?;
+    let question = redis::cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(name).to_owned();
+    let place: Option<(String, u16)> = question.query_async(&mut connection).await?;
     let epoch = state.get("config-epoch").and_then(|epoch| epoch.parse().ok());
     match (place, epoch) {
         (Some((host, port)), Some(epoch)) => Ok(Master { host, port, epoch }),
@@ -182,14 +211,21 @@ mod tests {
     }
 
     #[test]
-    fn only_a_later_failover_to_another_server_moves_a_link() {
+    fn a_link_moves_after_a_later_failover_or_where_all_agree() {
+        let (a, b) = (|epoch| master("a", epoch), |epoch| master("b", epoch));
         for (named, moves) in [
-            (master("b", 4), true),
-            (master("a", 4), false),
-            (master("b", 3), false),
-            (master("b", 2), false),
+            (vec![b(4)], true),
+            (vec![b(4), a(3)], true),
+            (vec![a(4)], false),
+            (vec![b(3)], false),
+            (vec![b(2), a(3)], false),
+            (vec![b(0), b(0)], true),
+            (vec![b(0), a(0)], false),
+            (vec![a(0), a(0)], false),
+            (vec![], false),
         ] {
-            assert_eq!(named.replaces(&master("a", 3)), moves, "{named:?}");
+            let moved = successor(&a(3), named.clone(), 3).is_some();
+            assert_eq!(moved, moves, "{named:?}");
         }
     }
 }

@@ -61,6 +61,34 @@ impl RedisUrl {
         self.server().await.map(|(info, _)| info).map_err(|fault| error(&fault.to_string()))
     }
 
+    /// The URL with its passwords replaced, made anew from what was read of it, so that none can be left.
+    pub fn masked(&self) -> String {
+        let login = match (self.login.username(), self.login.password()) {
+            (None, None) => String::new(),
+            (user, None) => format!("{}@", user.unwrap_or_default()),
+            (user, Some(_)) => format!("{}:***@", user.unwrap_or_default()),
+        };
+        let shown = self.to_string();
+        let (scheme, rest) = shown.split_once("://").unwrap_or(("", &shown));
+        match &self.place {
+            Place::Server(ConnectionAddr::Unix(_)) if login.is_empty() => shown,
+            Place::Server(ConnectionAddr::Unix(path)) => {
+                let (user, db) = (self.login.username().unwrap_or_default(), self.database());
+                format!("unix://{}?db={db}&user={user}&pass=***", path.display())
+            }
+            Place::Server(_) => format!("{scheme}://{login}{rest}"),
+            Place::Master(sentinels) => {
+                let mark = if rest.contains('?') { '&' } else { '?' };
+                let sentinels = match sentinels.login().as_deref() {
+                    None => String::new(),
+                    Some("") => format!("{mark}sentinel_password=***"),
+                    Some(user) => format!("{mark}sentinel_user={user}&sentinel_password=***"),
+                };
+                format!("{scheme}://{login}{rest}{sentinels}")
+            }
+        }
+    }
+
     /// Whether a text is meant as one.
     pub fn is_meant(text: &str) -> bool {
         text.starts_with(SENTINEL_SCHEME)
@@ -217,6 +245,27 @@ mod tests {
     }
 
     #[test]
+    fn no_character_of_a_password_gets_through() {
+        for (text, shown) in [
+            ("redis://h:1", "redis://h:1"),
+            ("redis://me@h", "redis://me@h:6379"),
+            ("redis://me:pa'ss`e cr@h:1/2", "redis://me:***@h:1/2"),
+            ("redis://:ss@h", "redis://:***@h:6379"),
+            ("unix:///r?db=1&user=me&pass=s@s", "unix:///r?db=1&user=me&pass=***"),
+            (
+                "redis+sentinel://a/m?sentinel_password=s@ss",
+                "redis+sentinel://a:26379/m?sentinel_password=***",
+            ),
+            (
+                "redis+sentinel://me:s,s@a,b/m?sentinel_password=s's@s&db=1&sentinel_user=x",
+                "redis+sentinel://me:***@a:26379,b:26379/m?db=1&sentinel_user=x&sentinel_password=***",
+            ),
+        ] {
+            assert_eq!(RedisUrl::parse(text).unwrap().masked(), shown);
+        }
+    }
+
+    #[test]
     fn what_is_no_url_of_redis_is_refused_without_repeating_it() {
         for bad in [
             "",
@@ -237,7 +286,7 @@ mod tests {
             "redis+sentinel://a/m?sentinel_user=secret",
         ] {
             let refusal = RedisUrl::parse(bad).expect_err(bad).to_string();
-            assert!(!refusal.is_empty() && !refusal.contains("secret="), "{bad}: {refusal}");
+            assert!(!refusal.is_empty() && !refusal.contains("secret"), "{bad}: {refusal}");
         }
     }
 
@@ -266,6 +315,9 @@ mod tests {
             for text in [format!("redis+sentinel://{rest}"), format!("redis+sentinel://{hosts}"), rest] {
                 if let Ok(url) = RedisUrl::parse(&text) {
                     prop_assert!(!url.to_string().is_empty());
+                    if let Some(password) = url.login.password().filter(|text| text.len() > 8) {
+                        prop_assert!(!url.masked().contains(password));
+                    }
                 }
             }
         }

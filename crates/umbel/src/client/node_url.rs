@@ -7,7 +7,7 @@ use hyper::http::uri::Authority;
 use umbel_protocol::{Cursor, Topic};
 
 use super::Failure;
-use crate::config::masked;
+use crate::config::masked_url;
 
 /// `http://host:port`, with a path in front of the node's own if a proxy wants one.
 #[derive(Debug, Clone)]
@@ -20,7 +20,7 @@ pub(crate) struct NodeUrl {
 impl NodeUrl {
     /// Reads what the command line gave.
     pub(crate) fn parse(text: &str) -> Result<Self, Failure> {
-        let refuse = |fault: &str| Failure::Usage(format!("`{}` {fault}", masked(text)));
+        let refuse = |fault: &str| Failure::Usage(format!("`{}` {fault}", masked_url(text)));
         let wanted = "is not a URL such as http://127.0.0.1:8080";
         let uri: Uri = text.parse().map_err(|_| refuse(wanted))?;
         match uri.scheme_str() {

@@ -6,7 +6,6 @@ use umbel_broker::RedisUrl;
 use umbel_protocol::Topic;
 
 use super::Failure;
-use crate::config::masked;
 
 /// The command connection to one Redis server.
 pub(crate) struct RedisLink {
@@ -23,8 +22,9 @@ impl RedisLink {
 
     /// A link that connects with its first message.
     pub(crate) fn new(url: &str, prefix: &str, topic: &Topic) -> Result<Self, Failure> {
+        // What can't be read can't be told from its password either.
         let url = RedisUrl::parse(url).map_err(|error| {
-            Failure::Usage(format!("`{}` is not a URL of Redis: {error}", masked(url)))
+            Failure::Usage(format!("what --url gives is not a URL of Redis: {error}"))
         })?;
         Ok(Self { url, channel: format!("{prefix}{topic}"), connection: None })
     }

@@ -65,6 +65,7 @@ impl Settings {
             };
             let shown = match setting.path {
                 "traces.endpoint" => without_query(value),
+                "broker.url" => format!("{:?}", self.broker.url.masked()),
                 _ => masked(value),
             };
             push_line(&mut text, &format!("{key} = {shown}"), &origin);
@@ -116,8 +117,10 @@ fn push_line(text: &mut String, line: &str, origin: &str) {
 
 #[cfg(test)]
 mod tests {
+    use umbel_broker::RedisUrl;
+
     use super::*;
-    use crate::config::{Mistakes, Sources, file};
+    use crate::config::{BrokerUrl, Mistakes, Sources, file};
     use std::path::Path;
 
     const FILE: &str = "\
@@ -228,12 +231,14 @@ topics = [\"chat.all\"]
     #[test]
     fn passwords_are_masked() {
         let mut settings = Settings::default();
-        let url = "\"redis://:secret@127.0.0.1\"".to_owned();
+        let url = "redis://:sec'ret@127.0.0.1";
+        settings.broker.url = BrokerUrl::Redis(RedisUrl::parse(url).unwrap());
+        let url = format!("\"{url}\"");
         settings.provenance.set("broker.url", url, Place::Flag("--broker"));
         let url = "\"http://a/otlp?key=secret\"".to_owned();
         settings.provenance.set("traces.endpoint", url, Place::Flag("--x"));
         let text = settings.effective();
-        assert_eq!(line(&text, "url"), "url = \"redis://:***@127.0.0.1\" # --broker");
+        assert_eq!(line(&text, "url"), "url = \"redis://:***@127.0.0.1:6379\" # --broker");
         assert_eq!(line(&text, "endpoint"), "endpoint = \"http://a/otlp?***\" # --x");
     }
 }

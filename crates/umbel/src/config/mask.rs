@@ -17,6 +17,16 @@ pub(crate) fn masked(text: &str) -> String {
     shown + rest
 }
 
+/// The same of a text that is one URL, whatever characters its password has.
+pub(crate) fn masked_url(text: &str) -> String {
+    match text.split_once("://") {
+        Some((scheme, rest)) => {
+            format!("{scheme}://{}", without_parameter(&without_password(rest)))
+        }
+        None => text.to_owned(),
+    }
+}
+
 /// A URL whose query may be a secret, as TOML has it.
 pub(super) fn without_query(url: &str) -> String {
     url.split_once('?').map_or_else(|| url.to_owned(), |(place, _)| format!("{place}?***\""))
@@ -44,6 +54,12 @@ fn without_parameter(url: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_url_by_itself_has_no_word_ends() {
+        assert_eq!(masked_url("http://me:a b'c@h:1/x"), "http://me:***@h:1/x");
+        assert_eq!(masked_url("no url: x@y"), "no url: x@y");
+    }
 
     #[test]
     fn passwords_of_urls_are_masked_and_nothing_else() {

@@ -86,6 +86,16 @@ pub enum BrokerUrl {
     Redis(RedisUrl),
 }
 
+impl BrokerUrl {
+    /// The URL, with passwords replaced.
+    pub fn masked(&self) -> String {
+        match self {
+            Self::Memory => "memory:".to_owned(),
+            Self::Redis(url) => url.masked(),
+        }
+    }
+}
+
 /// The node as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NodeSettings {
