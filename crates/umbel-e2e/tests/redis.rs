@@ -242,14 +242,20 @@ async fn a_server_that_is_not_there_yet_is_waited_for() {
 }
 
 #[tokio::test]
-async fn readiness_may_ignore_the_broker() {
-    let redis = Redis::absent(&[]).await;
+async fn readiness_may_ignore_the_broker_but_says_if_asked_for_it() {
+    let mut redis = Redis::absent(&[]).await;
     let world = World::new()
         .broker(&redis.url())
         .environment("UMBEL_BROKER__READY_WITHOUT", "true")
         .start()
         .await;
-    assert_eq!(world.node(0).readiness().await.0, 200);
+    let node = world.node(0);
+    let with_broker =
+        || async { umbel_e2e::HttpClient::connect(node.admin()).await.get("/readyz?broker").await };
+    assert_eq!(node.readiness().await.0, 200);
+    assert_eq!(with_broker().await.status, 503);
+    redis.start_again().await;
+    eventually("the broker", || async { (with_broker().await.status == 200).then_some(()) }).await;
 }
 
 #[tokio::test]

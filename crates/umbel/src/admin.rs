@@ -191,7 +191,7 @@ impl Admin {
         match request.uri().path() {
             "/metrics" => self.metrics(),
             "/livez" => self.live(),
-            "/readyz" => self.ready(),
+            "/readyz" => self.ready(request.uri().query() == Some("broker")),
             "/debug/sessions" => self.sessions(),
             path => page::answer(path).unwrap_or_else(|| {
                 Problem::not_found(format!("there is nothing at {path}")).into()
@@ -231,12 +231,13 @@ impl Admin {
     }
 
     /// The node is ready while it is live, its broker can be used, and it isn't about to leave.
-    fn ready(&self) -> Answer {
+    /// `with_broker` asks for the second also of a node that is to be ready without.
+    fn ready(&self, with_broker: bool) -> Answer {
         if *self.node.stages.borrow() > Stage::Serving {
             let text = "the node leaves\n".to_owned();
             return text_answer(StatusCode::SERVICE_UNAVAILABLE, "text/plain", text);
         }
-        match self.node.broker.trouble().filter(|_| !self.ready_without) {
+        match self.node.broker.trouble().filter(|_| with_broker || !self.ready_without) {
             None => self.live(),
             Some(trouble) => {
                 let text = format!("{trouble}\n");
