@@ -10,10 +10,12 @@ FUZZ_TARGETS = session_input json_commands publish_body places_and_keys cursor t
 
 COMPOSE_SPEC = github.com/compose-spec/compose-go/v2/cmd@v2.16.2
 
-.PHONY: help image image-test compose-check run observe test test-long faults rolling proxies tools lint dashboards dashboards-check bench bench-quick bench-redis fuzz reference
+.PHONY: help image image-test compose-check run observe test test-long faults rolling proxies tools lint dashboards \
+	dashboards-check bench bench-quick bench-redis fuzz reference manifests manifests-custom manifests-server \
+	manifests-rollout manifests-write
 
 help: ## List the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 run: ## Start a node on 127.0.0.1:8080
 	$(CARGO) run --release
@@ -24,6 +26,7 @@ observe: tools ## Two nodes, Redis and Prometheus with a gentle load, for OBSERV
 
 test: tools lint ## All checks and tests that take minutes at most
 	$(CARGO) test --workspace --locked
+	$(MAKE) manifests
 
 test-long: tools ## The tests that take longer: large audiences, memory over rounds, many property cases, fuzzing
 	$(CARGO) test --locked --release -p umbel-e2e -- --ignored --test-threads=1 --nocapture
@@ -69,6 +72,7 @@ tools: ## Install the programs that tests need, where they are missing
 	command -v systemd-analyze >/dev/null || missing="$$missing systemd"; \
 	/usr/bin/python3 -c 'import redis' 2>/dev/null || missing="$$missing python3-redis"; \
 	/usr/bin/python3 -c 'import yaml' 2>/dev/null || missing="$$missing python3-yaml"; \
+	/usr/bin/python3 -c 'import ensurepip' 2>/dev/null || missing="$$missing python3-venv"; \
 	if [ -n "$$missing" ]; then \
 		echo "installing$$missing"; \
 		export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1; \
@@ -123,6 +127,27 @@ compose-check: ## Check the compose file against today's schema, by Go's module 
 reference: ## Write deploy/umbel.toml and deploy/metrics.md anew from the code
 	$(CARGO) run --quiet -- reference > deploy/umbel.toml
 	$(CARGO) run --quiet -- reference --metrics > deploy/metrics.md
+
+# With the program that `make test` has just built, whose check-config reads each overlay's settings.
+manifests: tools ## Build all overlays and components, and check what comes out
+	@test -x "$${UMBEL:-target/debug/umbel}" || $(CARGO) build --locked -p umbel
+	@k8s/check/run.sh
+
+# Needs Go, whose modules are what these projects publish their definitions in.
+manifests-custom: tools ## The same, and custom resources against their projects' own definitions
+	@test -x "$${UMBEL:-target/debug/umbel}" || $(CARGO) build --locked -p umbel
+	@k8s/check/run.sh custom
+
+# Programs of envtest, or built; they are started on loopback. These two need Go as well.
+manifests-server: tools ## All manifests into a real API server; KUBEBUILDER_ASSETS has kube-apiserver and etcd
+	@k8s/check/run.sh server
+
+manifests-rollout: tools ## Rollouts, evictions and scaling by real controllers; with kube-controller-manager besides
+	@k8s/check/run.sh rollout
+
+manifests-write: ## Write the PrometheusRule and the sizing table anew from their sources
+	/usr/bin/python3 k8s/check/prometheus_rule.py
+	/usr/bin/python3 k8s/check/sizing.py
 
 dashboards: ## Write the Grafana dashboards anew from their source
 	/usr/bin/python3 deploy/grafana/dashboards.py
