@@ -37,7 +37,8 @@ def what_pods_use_exists(build):
             for variable in container.get("env", []):
                 wanted = variable.get("valueFrom", {}).get("secretKeyRef")
                 secret = wanted and build.find("Secret", wanted["name"])
-                if wanted and (not secret or wanted["key"] not in secret["data"]):
+                # A build without any Secret has it from a vault.
+                if wanted and build.of("Secret") and (not secret or wanted["key"] not in secret["data"]):
                     yield f"{name}: there is no key {wanted['key']} in a Secret {wanted['name']}"
             for probe in (probe for kind, probe in container.items() if kind.endswith("Probe")):
                 port = next((probe[way]["port"] for way in ("httpGet", "tcpSocket") if way in probe), None)

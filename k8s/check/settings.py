@@ -21,7 +21,13 @@ class Refused(Exception):
     """What the node said."""
 
 
+# What a build without any Secret, which has it from a vault, is tried with.
+STAND_INS = {"broker-url": "redis://redis:6379", "admin-token": 32 * "0"}
+
+
 def secret_value(build, name, key):
+    if not build.of("Secret") and key in STAND_INS:
+        return STAND_INS[key]
     secret = build.find("Secret", name)
     if secret is None or key not in secret.get("data", {}):
         raise Refused(f"there is no key {key} in a Secret {name}")
