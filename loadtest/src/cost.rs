@@ -9,8 +9,12 @@ pub mod core_time;
 pub mod cpu_time;
 pub mod hiccup;
 pub mod history_reads;
+pub mod kernel_memory;
+pub mod machine_time;
 pub mod memory;
+pub mod node_metrics;
 pub mod pressure;
+pub mod process_time;
 pub mod socket_memory;
 
 use std::ops::AddAssign;

@@ -9,6 +9,7 @@ use std::ops::AddAssign;
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
+use super::node_metrics::NodeMetrics;
 use crate::os::exchange::ask;
 
 /// Who is asked.
@@ -93,13 +94,7 @@ fn calls_in(statistics: &str) -> Option<u64> {
 }
 
 fn node_reads(admin: SocketAddr) -> Result<Option<NodeReads>> {
-    let request = format!("GET /metrics HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
-    let answer = ask(admin, &request);
-    let answer = answer.with_context(|| format!("the node at {admin} can't be asked"))?;
-    let text = String::from_utf8_lossy(&answer);
-    let status = text.split_whitespace().nth(1);
-    ensure!(status == Some("200"), "GET /metrics at {admin} was answered with {status:?}");
-    Ok(reads_in(&text))
+    Ok(reads_in(NodeMetrics::fetch(admin)?.text()))
 }
 
 /// The reads in a node's metrics.

@@ -46,10 +46,15 @@ pub fn raise_limit() -> io::Result<()> {
     Ok(setrlimit(Resource::Nofile, raised)?)
 }
 
+/// How many descriptors this process and its children may have, if there is a limit.
+pub fn limit() -> Option<u64> {
+    getrlimit(Resource::Nofile).current
+}
+
 /// Whether `process` may hold `sessions` sockets beside what it has anyway.
 pub fn check(process: Process, sessions: usize) -> Result<(), TooFew> {
     let limit = match process {
-        Process::Load => getrlimit(Resource::Nofile).current,
+        Process::Load => limit(),
         Process::Server(pid) => limit_of(pid),
     };
     let needed = sessions as u64 + SPARE;

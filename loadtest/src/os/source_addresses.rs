@@ -7,11 +7,16 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// Connections from one address: few enough that the kernel finds a free port at the first try.
-const PER_ADDRESS: u32 = 4096;
+pub const PER_ADDRESS: u32 = 4096;
 /// 127.1.0.0, clear of the addresses that people use.
 const FIRST: u32 = 0x7F01_0000;
 /// Up to 127.255.0.0.
 const ADDRESSES: u32 = 0xFE_0000;
+
+/// The number of some address.
+pub fn any() -> u32 {
+    fastrand::u32(..ADDRESSES)
+}
 
 /// Hands out source addresses.
 #[derive(Debug)]
@@ -26,9 +31,14 @@ impl SourceAddresses {
     pub fn new(remote: SocketAddr) -> Self {
         Self {
             spread: matches!(remote.ip(), IpAddr::V4(ip) if ip.is_loopback()),
-            base: fastrand::u32(..ADDRESSES),
+            base: any(),
             taken: 0,
         }
+    }
+
+    /// The same, beginning at address number `first` of all, so that several processes keep clear of each other.
+    pub fn beginning_at(remote: SocketAddr, first: u32) -> Self {
+        Self { base: first % ADDRESSES, ..Self::new(remote) }
     }
 
     /// What the next connection shall bind to; nothing when the remote isn't IPv4 loopback.
@@ -56,8 +66,8 @@ mod tests {
 
     #[test]
     fn an_address_serves_a_fixed_number_of_connections() {
-        let mut sources = SourceAddresses::new("127.0.0.1:80".parse().unwrap());
-        sources.base = ADDRESSES - 1;
+        let remote = "127.0.0.1:80".parse().unwrap();
+        let mut sources = SourceAddresses::beginning_at(remote, ADDRESSES - 1);
         let taken: Vec<_> = (0..=PER_ADDRESS).filter_map(|_| sources.take()).collect();
         assert_eq!(taken[0], taken[PER_ADDRESS as usize - 1]);
         assert_eq!(taken[0], "127.254.255.255:0".parse().unwrap());
