@@ -1,5 +1,7 @@
 //! The command line, and what becomes of it: after [`RunArgs::plan`] nothing reads a flag.
 
+mod fleet;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -25,6 +27,7 @@ use crate::scenario::throughput::Throughput;
 use crate::scenario::unicast::Unicast;
 use crate::scenario::{Plan, Scenario};
 use crate::wire::subscribe::Dialect;
+pub use fleet::{FleetArgs, Transport};
 
 /// Sessions that are being opened at a time.
 pub const CONCURRENCY: usize = 128;
@@ -71,6 +74,11 @@ pub enum Command {
     Run(RunArgs),
     /// Compare a node with the other servers, case by case
     Bench(BenchArgs),
+    /// Open very many sessions on a fleet of nodes, hold them, and publish to all
+    Fleet(FleetArgs),
+    /// Hold sessions for a fleet, by orders from the standard input
+    #[command(hide = true)]
+    Hold,
 }
 
 /// A server to compare with.
@@ -364,12 +372,12 @@ impl RunArgs {
     }
 }
 
-fn name_and_value(text: &str) -> Result<(String, String), String> {
+pub(crate) fn name_and_value(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("there is no = in it")?;
     Ok((name.to_owned(), value.to_owned()))
 }
 
-fn seconds(flag: &str, value: f64) -> Result<Duration> {
+pub(crate) fn seconds(flag: &str, value: f64) -> Result<Duration> {
     let duration = Duration::try_from_secs_f64(value);
     ensure!(duration.is_ok(), "{flag} is {value}, which is no length of time");
     Ok(duration?)

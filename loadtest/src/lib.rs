@@ -6,6 +6,7 @@ pub mod channels;
 pub mod cli;
 pub mod cost;
 pub mod empty;
+pub mod fleet;
 pub mod interrupt;
 pub mod load;
 pub mod naive;

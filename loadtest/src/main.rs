@@ -9,6 +9,7 @@ use umbel_loadtest::baseline::Baseline;
 use umbel_loadtest::bench;
 use umbel_loadtest::cli::{Cli, Command, RunArgs, ServeArgs, Server};
 use umbel_loadtest::empty::Empty;
+use umbel_loadtest::fleet;
 use umbel_loadtest::interrupt;
 use umbel_loadtest::naive::Naive;
 use umbel_loadtest::os::stop::Stop;
@@ -34,6 +35,11 @@ fn run(command: &Command) -> Result<ExitCode> {
             interrupt::watch()?;
             bench::run(args)
         }
+        Command::Fleet(args) => {
+            interrupt::watch()?;
+            fleet::run(args)
+        }
+        Command::Hold => fleet::holder::run().map(|()| ExitCode::SUCCESS),
     }
 }
 

@@ -150,6 +150,11 @@ impl Server {
         self.admin
     }
 
+    /// Whether it has ended, or does by itself within that time.
+    pub fn ends_within(&self, timeout: Duration) -> bool {
+        ends_within(&self.child, timeout).unwrap_or(true)
+    }
+
     /// Its process.
     pub fn pid(&self) -> u32 {
         self.child.id()

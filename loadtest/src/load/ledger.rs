@@ -1,8 +1,8 @@
 //! What a subscription has received, by sequence number: loss, doubles and order.
 
-use std::ops::Range;
+use std::ops::{AddAssign, Range};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The sequence numbers that one (session, topic) has received.
 #[derive(Debug, Default)]
@@ -69,7 +69,7 @@ impl Track {
 }
 
 /// Sums over all subscriptions.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Integrity {
     /// Messages times their subscriptions.
     pub expected: u64,
@@ -105,6 +105,18 @@ impl Integrity {
             }
             Receipt::Doubled => self.doubled += 1,
         }
+    }
+}
+
+impl AddAssign for Integrity {
+    fn add_assign(&mut self, other: Self) {
+        self.expected += other.expected;
+        self.received += other.received;
+        self.lost += other.lost;
+        self.doubled += other.doubled;
+        self.reordered += other.reordered;
+        self.garbled += other.garbled;
+        self.notices += other.notices;
     }
 }
 

@@ -72,6 +72,8 @@ pub struct Check {
     pub template: Template,
     /// What came of it.
     pub sums: Integrity,
+    /// Pings that were answered.
+    pub pings: u64,
     /// Answers to pings that aren't sent yet.
     pongs: Vec<u8>,
 }
@@ -224,7 +226,14 @@ impl Session {
 impl Check {
     /// Nothing received yet.
     pub fn new(subscribe: Subscribe, dialect: Dialect, template: Template) -> Self {
-        Self { subscribe, dialect, template, sums: Integrity::default(), pongs: Vec::new() }
+        Self {
+            subscribe,
+            dialect,
+            template,
+            sums: Integrity::default(),
+            pings: 0,
+            pongs: Vec::new(),
+        }
     }
 
     /// Takes the whole messages in `bytes`; says how many bytes they took.
@@ -256,6 +265,7 @@ impl Check {
                 }
                 frame::TEXT | frame::BINARY => self.take_message(track, frame.payload, tell),
                 frame::PING => {
+                    self.pings += 1;
                     frame::write_client(&mut self.pongs, frame::PONG, frame.payload);
                 }
                 frame::CLOSE => return Err(Closed::with(frame.payload).into()),

@@ -7,7 +7,7 @@ use crate::wire::response::Head;
 use crate::wire::{frame, object};
 
 /// The wire protocol of a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Dialect {
     /// Each message is one WebSocket text frame.

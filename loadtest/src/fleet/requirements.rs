@@ -1,0 +1,229 @@
+//! What a fleet needs of the machine, compared with what is there before anything is started.
+//!
+//! Nothing is set here: who runs it is told what to set.
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use super::plan::Plan;
+use crate::cost::kernel_memory::KernelMemory;
+use crate::os::source_addresses::PER_ADDRESS;
+
+/// User memory of one session in a node and in a holder, and of a process without sessions: measured, rounded up.
+const NODE_SESSION: u64 = 2600;
+const HOLDER_SESSION: u64 = 200;
+const NODE: u64 = 12 << 20;
+const HOLDER: u64 = 5 << 20;
+/// Kernel memory of both ends of a connection: two sockets with their inodes, files, names, ports and places in epoll
+/// sets; measured, rounded up.
+const KERNEL_SESSION: u64 = 9 << 10;
+/// What a message takes of TCP's memory while it waits to be read: a page.
+const UNREAD: u64 = 4 << 10;
+/// Memory that others shall keep.
+pub const RESERVE: u64 = 1 << 30;
+/// Descriptors of each process beside sessions.
+const BESIDE: u64 = 64;
+
+/// What the machine gives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Given {
+    /// `fs.nr_open`: the most descriptors that any process may be allowed.
+    pub nr_open: u64,
+    /// `fs.file-max`, and how many files are open.
+    pub files: (u64, u64),
+    /// `fs.epoll.max_user_watches`.
+    pub watches: u64,
+    /// `net.ipv4.ip_local_port_range`.
+    pub ports: (u64, u64),
+    /// The last number of `net.ipv4.tcp_mem`, in pages.
+    pub tcp_pages: u64,
+    /// `net.core.somaxconn`.
+    pub backlog: u64,
+    /// `net.netfilter.nf_conntrack_max` and the connections that are tracked, if loopback's are.
+    pub tracked: Option<(u64, u64)>,
+    /// Memory that can be had.
+    pub available_bytes: u64,
+    /// Size of a page.
+    pub page: u64,
+}
+
+impl Given {
+    /// Reads all that.
+    pub fn read() -> Result<Self> {
+        let ports = numbers("net/ipv4/ip_local_port_range")?;
+        Ok(Self {
+            nr_open: number("fs/nr_open", 0)?,
+            files: (number("fs/file-max", 0)?, number("fs/file-nr", 0)?),
+            watches: number("fs/epoll/max_user_watches", 0)?,
+            ports: (at(&ports, 0)?, at(&ports, 1)?),
+            tcp_pages: number("net/ipv4/tcp_mem", 2)?,
+            backlog: number("net/core/somaxconn", 0)?,
+            tracked: tracked()?,
+            available_bytes: KernelMemory::read()?.available_bytes,
+            page: rustix::param::page_size() as u64,
+        })
+    }
+
+    /// What to set, or to do otherwise, so that `plan` can be run; nothing if it can.
+    pub fn missing_for(&self, plan: &Plan) -> Vec<String> {
+        let sessions = plan.sessions as u64;
+        let processes = (plan.nodes + plan.holders) as u64;
+        let mut missing = Vec::new();
+        let mut need = |name: &str, given: u64, needed: u64| {
+            if given < needed {
+                missing.push(format!(
+                    "{name} is {given}, {needed} is needed: sysctl -w {name}={needed}"
+                ));
+            }
+        };
+        let share = plan.share_of_node().max(plan.share_of_holder()) as u64;
+        need("fs.nr_open", self.nr_open, share + BESIDE);
+        let (file_max, open) = self.files;
+        need("fs.file-max", file_max, open + 2 * sessions + processes * BESIDE);
+        need("fs.epoll.max_user_watches", self.watches, 2 * sessions + processes * BESIDE);
+        need("net.core.somaxconn", self.backlog, plan.on_their_way() as u64);
+        if let Some((most, now)) = self.tracked {
+            need("net.netfilter.nf_conntrack_max", most, now + sessions + processes * BESIDE);
+        }
+        let pages = sessions * UNREAD / self.page.max(1);
+        if self.tcp_pages < pages {
+            missing.push(format!(
+                "net.ipv4.tcp_mem ends in {}, but a message that none of {sessions} has read yet takes {pages} pages: \
+                 sysctl -w net.ipv4.tcp_mem='{} {} {}'",
+                self.tcp_pages,
+                pages,
+                pages + pages / 4,
+                pages + pages / 2
+            ));
+        }
+        let (low, high) = self.ports;
+        if (high + 1).saturating_sub(low) < 2 * u64::from(PER_ADDRESS) {
+            missing.push(format!(
+                "net.ipv4.ip_local_port_range is {low} to {high}, but {PER_ADDRESS} connections are made from each \
+                 address, and as many ports may still be waiting: sysctl -w net.ipv4.ip_local_port_range='32768 60999'"
+            ));
+        }
+        let (needed, left) = (memory_for(plan), self.available_bytes.saturating_sub(RESERVE));
+        if left < needed {
+            missing.push(format!(
+                "{} MiB of memory are needed, {} MiB are there less 1 GiB for others: fewer --sessions, or more memory",
+                needed >> 20,
+                left >> 20
+            ));
+        }
+        missing
+    }
+}
+
+/// Memory that a fleet takes, of both ends and of the kernel.
+pub fn memory_for(plan: &Plan) -> u64 {
+    let (nodes, holders) = (plan.nodes as u64, plan.holders as u64);
+    let each = NODE_SESSION + HOLDER_SESSION + KERNEL_SESSION;
+    plan.sessions as u64 * each + nodes * NODE + holders * HOLDER
+}
+
+fn numbers(name: &str) -> Result<Vec<u64>> {
+    let path = Path::new("/proc/sys").join(name);
+    let text = fs::read_to_string(&path);
+    let text = text.with_context(|| format!("can't read {}", path.display()))?;
+    parse(&text).with_context(|| format!("{} has something else than numbers", path.display()))
+}
+
+fn parse(text: &str) -> Option<Vec<u64>> {
+    text.split_ascii_whitespace().map(|field| field.parse().ok()).collect()
+}
+
+fn number(name: &str, index: usize) -> Result<u64> {
+    at(&numbers(name)?, index).with_context(|| format!("/proc/sys/{name}"))
+}
+
+fn at(numbers: &[u64], index: usize) -> Result<u64> {
+    numbers.get(index).copied().context("a number is missing")
+}
+
+/// Connections are tracked only while some rule wants it, and loopback's may be left out: so one is made, and looked
+/// whether anything is tracked meanwhile.
+fn tracked() -> Result<Option<(u64, u64)>> {
+    if !Path::new("/proc/sys/net/netfilter/nf_conntrack_max").exists() {
+        return Ok(None);
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").context("can't listen on loopback")?;
+    let _connection = TcpStream::connect(listener.local_addr()?)?;
+    let now = number("net/netfilter/nf_conntrack_count", 0)?;
+    let most = number("net/netfilter/nf_conntrack_max", 0)?;
+    Ok((now > 0).then_some((most, now)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::subscribe::Dialect;
+    use proptest::prelude::*;
+    use std::time::Duration;
+
+    const PLAN: Plan = Plan {
+        sessions: 1_000_000,
+        nodes: 54,
+        holders: 51,
+        dialect: Dialect::WebSocket,
+        heartbeat_seconds: 60,
+        per_second: 5000,
+        hold: Duration::ZERO,
+        messages: 1,
+        payload_bytes: 128,
+        patience: Duration::ZERO,
+        descriptors: None,
+    };
+    const ENOUGH: Given = Given {
+        nr_open: 1 << 20,
+        files: (u64::MAX, 0),
+        watches: 5_000_000,
+        ports: (32_768, 60_999),
+        tcp_pages: 2_000_000,
+        backlog: 4096,
+        tracked: None,
+        available_bytes: 24 << 30,
+        page: 4096,
+    };
+
+    #[test]
+    fn enough_is_enough() {
+        assert_eq!(ENOUGH.missing_for(&PLAN), [""; 0]);
+    }
+
+    #[test]
+    fn each_thing_that_is_missing_is_named_with_what_to_set() {
+        for (given, set) in [
+            (Given { nr_open: 9, ..ENOUGH }, "sysctl -w fs.nr_open=19672"),
+            (Given { files: (2_000_000, 5), ..ENOUGH }, "sysctl -w fs.file-max=2006725"),
+            (Given { watches: 9, ..ENOUGH }, "sysctl -w fs.epoll.max_user_watches=2006720"),
+            (Given { backlog: 9, ..ENOUGH }, "sysctl -w net.core.somaxconn=64"),
+            (
+                Given { tcp_pages: 575_802, ..ENOUGH },
+                "sysctl -w net.ipv4.tcp_mem='1000000 1250000 1500000'",
+            ),
+            (Given { ports: (60_000, 60_999), ..ENOUGH }, "ip_local_port_range='32768 60999'"),
+            (Given { tracked: Some((262_144, 7)), ..ENOUGH }, "nf_conntrack_max=1006727"),
+            (Given { available_bytes: 8 << 30, ..ENOUGH }, "fewer --sessions"),
+        ] {
+            let missing = given.missing_for(&PLAN);
+            assert!(missing.len() == 1 && missing[0].contains(set), "{set}: {missing:?}");
+        }
+    }
+
+    #[test]
+    fn this_machine_can_be_read() {
+        let given = Given::read().unwrap();
+        assert!(given.tcp_pages > 0 && given.available_bytes > 0, "{given:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_parses_without_a_panic(text in "[ \t\n0-9a-]{0,40}") {
+            let _ = parse(&text);
+        }
+    }
+}
