@@ -5,13 +5,15 @@ FUZZ_SECONDS ?= 600
 FAULT_RUNS ?= 20
 ROLLING_RUNS ?= 10
 OBSERVE_SECONDS ?= 3600
+SESSIONS ?= 1000000
+HOLD ?= 600
 FAULT_TESTS = --test history_faults --test history_refusals --test history_doubt
 FUZZ_TARGETS = session_input json_commands publish_body places_and_keys cursor topics routes config envelope client_address
 
 COMPOSE_SPEC = github.com/compose-spec/compose-go/v2/cmd@v2.16.2
 
 .PHONY: help image image-test compose-check run observe test test-long faults rolling proxies tools lint dashboards \
-	dashboards-check bench bench-quick bench-redis fuzz reference manifests manifests-custom manifests-server \
+	dashboards-check bench bench-quick bench-redis bench-million fuzz reference manifests manifests-custom manifests-server \
 	manifests-rollout manifests-write
 
 help: ## List the targets
@@ -105,6 +107,10 @@ bench-quick: ## The same with few rounds, to see a trend
 bench-redis: tools ## The cases of bench with Redis PUBLISH as the source of messages
 	$(CARGO) build --release --locked -p umbel -p umbel-loadtest
 	target/release/umbel-loadtest bench --umbel target/release/umbel --source redis
+
+bench-million: tools ## SESSIONS sessions on a fleet of nodes, held for HOLD seconds, then messages to all; writes loadtest/results/
+	$(CARGO) build --release --locked -p umbel -p umbel-loadtest
+	target/release/umbel-loadtest fleet --umbel target/release/umbel --sessions $(SESSIONS) --hold $(HOLD)
 
 fuzz: ## Each fuzz target for FUZZ_SECONDS; needs a nightly toolchain and cargo-fuzz
 	@set -e; for target in $(FUZZ_TARGETS); do \
