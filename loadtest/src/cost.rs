@@ -16,6 +16,7 @@ pub mod node_metrics;
 pub mod pressure;
 pub mod process_time;
 pub mod socket_memory;
+pub mod socket_slabs;
 
 use std::ops::AddAssign;
 use std::time::{Duration, Instant};

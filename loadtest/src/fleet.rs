@@ -53,13 +53,17 @@ const LOOK: Duration = Duration::from_millis(500);
 /// Runs a fleet and writes its results; fails if any session was refused or lost, or missed a message.
 pub fn run(args: &FleetArgs) -> Result<ExitCode> {
     let plan = Plan::new(args, descriptors::limit())?;
-    let missing = Given::read()?.missing_for(&plan);
+    let given = Given::read()?;
+    let missing = given.missing_for(&plan);
     if !missing.is_empty() {
         bail!(
             "this machine isn't ready for {} sessions:\n- {}",
             plan.sessions,
             missing.join("\n- ")
         );
+    }
+    if let Some(hint) = given.hint_for(&plan) {
+        eprintln!("Note: {hint}");
     }
     let machine = Machine::describe(&args.umbel)?;
     let out = out_directory(args, &machine)?;

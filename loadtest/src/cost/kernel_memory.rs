@@ -8,7 +8,7 @@ use std::fs;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use super::socket_memory;
+use super::{socket_memory, socket_slabs};
 
 /// Sums at one time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -23,6 +23,8 @@ pub struct KernelMemory {
     pub page_table_bytes: u64,
     /// The queues of all TCP sockets.
     pub tcp_bytes: u64,
+    /// The slabs of sockets and what belongs to them; unknown to all but root.
+    pub socket_slab_bytes: Option<u64>,
 }
 
 impl KernelMemory {
@@ -31,7 +33,8 @@ impl KernelMemory {
         let path = "/proc/meminfo";
         let text = fs::read_to_string(path).with_context(|| format!("can't read {path}"))?;
         let parsed = Self::parse(&text).with_context(|| format!("{path} lacks a sum"))?;
-        Ok(Self { tcp_bytes: socket_memory::read()?, ..parsed })
+        let socket_slab_bytes = socket_slabs::read();
+        Ok(Self { tcp_bytes: socket_memory::read()?, socket_slab_bytes, ..parsed })
     }
 
     fn parse(meminfo: &str) -> Option<Self> {
@@ -41,6 +44,7 @@ impl KernelMemory {
             unreclaimable_slab_bytes: bytes(meminfo, "SUnreclaim:")?,
             page_table_bytes: bytes(meminfo, "PageTables:")?,
             tcp_bytes: 0,
+            socket_slab_bytes: None,
         })
     }
 }

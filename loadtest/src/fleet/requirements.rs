@@ -20,8 +20,11 @@ const HOLDER: u64 = 5 << 20;
 /// Kernel memory of both ends of a connection: two sockets with their inodes, files, names, ports and places in epoll
 /// sets; measured, rounded up.
 const KERNEL_SESSION: u64 = 9 << 10;
-/// What a message takes of TCP's memory while it waits to be read: a page.
-const UNREAD: u64 = 4 << 10;
+/// While a message goes to all, so many sessions share one whose client hasn't read it: measured at 15 and more, and
+/// each takes a page of TCP's memory.
+const ONE_UNREAD_OF: u64 = 4;
+/// Sockets in one bucket of the kernel's hash table from which on each packet's way to its socket is felt.
+const CROWDED: u64 = 4;
 /// Memory that others shall keep.
 pub const RESERVE: u64 = 1 << 30;
 /// Descriptors of each process beside sessions.
@@ -38,16 +41,16 @@ pub struct Given {
     pub watches: u64,
     /// `net.ipv4.ip_local_port_range`.
     pub ports: (u64, u64),
-    /// The last number of `net.ipv4.tcp_mem`, in pages.
-    pub tcp_pages: u64,
+    /// The last number of `net.ipv4.tcp_mem`, in pages; unknown within a network namespace.
+    pub tcp_pages: Option<u64>,
+    /// `net.ipv4.tcp_ehash_entries`: buckets for connections; negative where they are shared with the machine's.
+    pub buckets: Option<i64>,
     /// `net.core.somaxconn`.
     pub backlog: u64,
     /// `net.netfilter.nf_conntrack_max` and the connections that are tracked, if loopback's are.
     pub tracked: Option<(u64, u64)>,
     /// Memory that can be had.
     pub available_bytes: u64,
-    /// Size of a page.
-    pub page: u64,
 }
 
 impl Given {
@@ -59,11 +62,11 @@ impl Given {
             files: (number("fs/file-max", 0)?, number("fs/file-nr", 0)?),
             watches: number("fs/epoll/max_user_watches", 0)?,
             ports: (at(&ports, 0)?, at(&ports, 1)?),
-            tcp_pages: number("net/ipv4/tcp_mem", 2)?,
+            tcp_pages: number("net/ipv4/tcp_mem", 2).ok(),
+            buckets: buckets(),
             backlog: number("net/core/somaxconn", 0)?,
             tracked: tracked()?,
             available_bytes: KernelMemory::read()?.available_bytes,
-            page: rustix::param::page_size() as u64,
         })
     }
 
@@ -88,12 +91,11 @@ impl Given {
         if let Some((most, now)) = self.tracked {
             need("net.netfilter.nf_conntrack_max", most, now + sessions + processes * BESIDE);
         }
-        let pages = sessions * UNREAD / self.page.max(1);
-        if self.tcp_pages < pages {
+        let pages = sessions / ONE_UNREAD_OF;
+        if let Some(given) = self.tcp_pages.filter(|given| *given < pages) {
             missing.push(format!(
-                "net.ipv4.tcp_mem ends in {}, but a message that none of {sessions} has read yet takes {pages} pages: \
+                "net.ipv4.tcp_mem ends in {given}, but messages to {sessions} that aren't read yet take {pages} pages: \
                  sysctl -w net.ipv4.tcp_mem='{} {} {}'",
-                self.tcp_pages,
                 pages,
                 pages + pages / 4,
                 pages + pages / 2
@@ -116,6 +118,25 @@ impl Given {
         }
         missing
     }
+
+    /// What makes `plan` cost more CPU than it must, though it can be run.
+    pub fn hint_for(&self, plan: &Plan) -> Option<String> {
+        let (buckets, sockets) = (self.buckets?.unsigned_abs(), 2 * plan.sessions as u64);
+        let wanted = sockets.checked_next_power_of_two()?;
+        (buckets * CROWDED < sockets).then(|| {
+            format!(
+                "the kernel has {buckets} buckets for connections, and {sockets} sockets come into them, so that each \
+                 packet's way to its socket is longer than it must be; start Linux with thash_entries={wanted}, or, for \
+                 this run alone, sysctl -w net.ipv4.tcp_child_ehash_entries={wanted} and begin the command with \
+                 unshare -n sh -c 'ip link set lo up && exec \"$@\"' sh"
+            )
+        })
+    }
+}
+
+fn buckets() -> Option<i64> {
+    let text = fs::read_to_string("/proc/sys/net/ipv4/tcp_ehash_entries").ok()?;
+    text.trim().parse().ok()
 }
 
 /// Memory that a fleet takes, of both ends and of the kernel.
@@ -182,11 +203,11 @@ mod tests {
         files: (u64::MAX, 0),
         watches: 5_000_000,
         ports: (32_768, 60_999),
-        tcp_pages: 2_000_000,
+        tcp_pages: Some(575_802),
+        buckets: Some(262_144),
         backlog: 4096,
         tracked: None,
         available_bytes: 24 << 30,
-        page: 4096,
     };
 
     #[test]
@@ -202,8 +223,8 @@ mod tests {
             (Given { watches: 9, ..ENOUGH }, "sysctl -w fs.epoll.max_user_watches=2006720"),
             (Given { backlog: 9, ..ENOUGH }, "sysctl -w net.core.somaxconn=64"),
             (
-                Given { tcp_pages: 575_802, ..ENOUGH },
-                "sysctl -w net.ipv4.tcp_mem='1000000 1250000 1500000'",
+                Given { tcp_pages: Some(9), ..ENOUGH },
+                "sysctl -w net.ipv4.tcp_mem='250000 312500 375000'",
             ),
             (Given { ports: (60_000, 60_999), ..ENOUGH }, "ip_local_port_range='32768 60999'"),
             (Given { tracked: Some((262_144, 7)), ..ENOUGH }, "nf_conntrack_max=1006727"),
@@ -215,9 +236,18 @@ mod tests {
     }
 
     #[test]
+    fn crowded_buckets_are_hinted_at() {
+        let hint = ENOUGH.hint_for(&PLAN).unwrap();
+        assert!(hint.contains("thash_entries=2097152"), "{hint}");
+        let few = Plan { sessions: 100_000, ..PLAN };
+        assert_eq!(ENOUGH.hint_for(&few), None);
+        assert_eq!(Given { buckets: None, ..ENOUGH }.hint_for(&PLAN), None);
+    }
+
+    #[test]
     fn this_machine_can_be_read() {
         let given = Given::read().unwrap();
-        assert!(given.tcp_pages > 0 && given.available_bytes > 0, "{given:?}");
+        assert!(given.files.0 > 0 && given.available_bytes > 0, "{given:?}");
     }
 
     proptest! {

@@ -115,7 +115,9 @@ pub struct Memory {
     pub nodes_growth: f64,
     /// Of all holders, that grew.
     pub holders_growth: f64,
-    /// Slabs of the kernel, for both ends.
+    /// Slabs of sockets, for both ends; unknown to all but root.
+    pub socket_growth: Option<f64>,
+    /// All slabs of the kernel.
     pub slab_growth: f64,
     /// By how much the machine has less to give, for all of that.
     pub available_drop: f64,
@@ -157,10 +159,12 @@ impl Results {
         let (before, after) = (&self.before, &self.after);
         let sessions = self.opened.sessions;
         let each = |before, after| growth_each(before, after, sessions);
+        let sockets = before.kernel.socket_slab_bytes.zip(after.kernel.socket_slab_bytes);
         Memory {
             nodes: each(0, after.nodes.pss_bytes),
             nodes_growth: each(before.nodes.pss_bytes, after.nodes.pss_bytes),
             holders_growth: each(before.holders.pss_bytes, after.holders.pss_bytes),
+            socket_growth: sockets.map(|(before, after)| each(before, after)),
             slab_growth: each(before.kernel.slab_bytes, after.kernel.slab_bytes),
             available_drop: each(after.kernel.available_bytes, before.kernel.available_bytes),
         }

@@ -157,7 +157,9 @@ fn memory(table: &mut Table, results: &Results) {
         mib(kernel.tcp_bytes),
         mib(kernel.page_table_bytes)
     );
-    table.row("hold", "slabs per session, both ends", &value);
+    table.row("hold", "slabs of the whole machine, per session", &value);
+    let value = memory.socket_growth.map_or("unknown to all but root".to_owned(), each);
+    table.row("hold", "slabs of sockets per session, both ends", &value);
     let value =
         format!("{}; {} are left", each(memory.available_drop), mib(kernel.available_bytes));
     table.row("hold", "less memory available, per session", &value);
