@@ -69,7 +69,7 @@ pub fn run(args: &FleetArgs) -> Result<ExitCode> {
     let out = out_directory(args, &machine)?;
     let mut results = Results::new(machine, &plan, args);
     println!("{}", table::preface(&results));
-    let logs = Logs::new()?;
+    let logs = Logs::new(&out)?;
     let mut fleet = Fleet::start(plan, args, &logs.0)?;
     fleet.run(&mut results)?;
     let failed = !results.problems.is_empty();
@@ -97,8 +97,8 @@ fn out_directory(args: &FleetArgs, machine: &Machine) -> Result<PathBuf> {
 struct Logs(PathBuf);
 
 impl Logs {
-    fn new() -> Result<Self> {
-        let path = std::env::temp_dir().join(format!("umbel-fleet-{}", std::process::id()));
+    fn new(out: &Path) -> Result<Self> {
+        let path = out.join("logs");
         std::fs::create_dir_all(&path).with_context(|| format!("can't make {}", path.display()))?;
         Ok(Self(path))
     }
