@@ -12,7 +12,7 @@ pub(crate) const TICK_MILLIS: u32 = 250;
 const SLOTS: u32 = 256;
 
 /// A point in time, in ticks since the worker started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub(crate) struct Tick(u32);
 
 impl Tick {
@@ -22,6 +22,17 @@ impl Tick {
     /// This tick and so many seconds.
     pub(crate) fn plus_seconds(self, seconds: u32) -> Self {
         Self(self.0.saturating_add(seconds.saturating_mul(Self::PER_SECOND)))
+    }
+
+    /// This tick and so many quarters of these seconds.
+    pub(crate) fn plus_quarters(self, seconds: u32, quarters: u32) -> Self {
+        const { assert!(Self::PER_SECOND == 4, "a quarter of a second is a tick") };
+        Self(self.0.saturating_add(seconds.saturating_mul(quarters)))
+    }
+
+    /// Any tick from this one to that, which isn't earlier.
+    pub(crate) fn random_up_to(self, latest: Self) -> Self {
+        Self(fastrand::u32(self.0..=latest.0))
     }
 
     const PER_SECOND: u32 = 1000 / TICK_MILLIS;

@@ -127,7 +127,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting {
         path: "node.heartbeat_seconds",
         default: "25",
-        meaning: "a session to which nothing was written for so long gets a ping (SSE: a comment)",
+        meaning: "a session to which nothing was written for so long, or up to a quarter less, gets a ping (SSE: a comment)",
         apply: |settings, value| {
             seconds(value, 1..=3600).map(|set| settings.node.heartbeat_seconds = set)
         },

@@ -78,10 +78,12 @@ impl Worker {
             Phase::Open if now >= state.expires && !state.is_busy => {
                 return self.end_of_life(&mut hub, session.key);
             }
-            Phase::Opening | Phase::Open => state.last_written.plus_seconds(self.heartbeat_seconds),
+            Phase::Opening | Phase::Open => {
+                next_look(now, state.last_written, self.heartbeat_seconds)
+            }
         };
-        let is_silent = now >= due;
-        let next = if is_silent { now.plus_seconds(self.heartbeat_seconds) } else { due };
+        let is_silent = due.is_none();
+        let next = due.unwrap_or_else(|| now.plus_seconds(self.heartbeat_seconds));
         self.wheel.borrow_mut().insert(Timer::Session(session), next.min(state.expires));
         if is_silent {
             self.heartbeat(&mut hub, session.key);
@@ -186,5 +188,37 @@ impl Worker {
                 self.broker.release_canary(self.clock.micros().saturating_sub(late));
             }
         }
+    }
+}
+
+/// When to look at a session again that wasn't silent for so long; `None`: it was, and is to have a heartbeat.
+///
+/// One message to all is written to all at the same time. If they all were due a heartbeat later, a node would have to write to
+/// all of them again within one tick, so each is due some time in the last quarter.
+fn next_look(now: Tick, last_written: Tick, heartbeat_seconds: u32) -> Option<Tick> {
+    let (earliest, latest) = (
+        last_written.plus_quarters(heartbeat_seconds, 3),
+        last_written.plus_quarters(heartbeat_seconds, 4),
+    );
+    (now < earliest).then(|| earliest.random_up_to(latest))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn those_who_got_the_same_message_are_due_at_different_times() {
+        let (written, seconds) = (Tick::default().plus_seconds(100), 60);
+        let looks: HashSet<_> =
+            (0..10_000).map(|_| next_look(written, written, seconds).unwrap()).collect();
+        assert!(looks.len() > 50, "{} ticks", looks.len());
+        for look in looks {
+            assert!(look >= written.plus_seconds(45) && look <= written.plus_seconds(60));
+            assert_eq!(next_look(look, written, seconds), None, "it is silent then");
+        }
+        assert_ne!(next_look(written.plus_seconds(44), written, seconds), None);
     }
 }
