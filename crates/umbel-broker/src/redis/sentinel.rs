@@ -2,7 +2,7 @@
 //!
 //! All sentinels are asked at once. They may disagree for a while, in a failover or when one was cut off,
 //! so each is asked for its configuration's epoch too, which counts failovers: the highest is the newest.
-//! That counts as an answer once more than half of them have given one, or the time is over.
+//! For a new link that counts as an answer once more than half of them have given one, or the time is over.
 //!
 //! A link that stands says nothing about what sentinels do: they may have made another server the master
 //! while this one still answers here. So they are asked again from time to time.
@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout, timeout_at};
 
 use super::fault::{Fault, FaultKind};
-use super::url::is_same_login;
+use super::url::{is_same_login, shown};
 
 /// How long each sentinel has to answer.
 const ANSWER_WAIT: Duration = Duration::from_millis(900);
@@ -59,7 +59,7 @@ impl Sentinels {
 
     /// The server that is the master now. Takes a second at most. Cancel safe.
     pub(super) async fn master(&self) -> Result<Master, Fault> {
-        let Answers { named, faults } = self.ask_all().await;
+        let Answers { named, faults } = self.ask(self.addresses.len() / 2 + 1).await;
         newest(named).ok_or_else(|| self.nobody(&faults))
     }
 
@@ -69,8 +69,9 @@ impl Sentinels {
         times.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             times.tick().await;
-            // Without an answer the link is good as long as the probe says so.
-            let Answers { named, .. } = self.ask_all().await;
+            // Without an answer the link is good as long as the probe says so. All are heard: some that are behind
+            // may agree, and must not lead back where another knows better.
+            let Answers { named, .. } = self.ask(self.addresses.len()).await;
             if let Some(Master { host, port, .. }) = successor(from, named, self.addresses.len()) {
                 let text = format!("Sentinel made {host}:{port} the master");
                 return Fault::new(FaultKind::Moved, text);
@@ -78,16 +79,16 @@ impl Sentinels {
         }
     }
 
-    /// Asks all, until more than half have named a master, or the time is over.
-    async fn ask_all(&self) -> Answers {
+    /// Asks all, until so many have named a master, or the time is over.
+    async fn ask(&self, enough: usize) -> Answers {
         let deadline = Instant::now() + ALL_WAIT;
         let mut asked = JoinSet::new();
         for address in &self.addresses {
             let (address, name) = (address.clone(), self.name.clone());
             asked.spawn(async move {
-                let answer = timeout(ANSWER_WAIT, ask(&address, &name)).await;
+                let answer = timeout(ANSWER_WAIT, ask_one(&address, &name)).await;
                 let answer = answer.unwrap_or_else(|_| Err(silent()));
-                answer.map_err(|fault| (address.addr().to_string(), fault))
+                answer.map_err(|fault| (shown(address.addr()), fault))
             });
         }
         let mut answers = Answers::default();
@@ -98,7 +99,7 @@ impl Sentinels {
                 // A task that panicked has told so on the standard error.
                 Err(_) => {}
             }
-            if answers.named.len() * 2 > self.addresses.len() {
+            if answers.named.len() >= enough {
                 break;
             }
         }
@@ -153,7 +154,7 @@ fn silent() -> Fault {
 }
 
 /// What one sentinel says.
-async fn ask(address: &ConnectionInfo, name: &str) -> Result<Master, Fault> {
+async fn ask_one(address: &ConnectionInfo, name: &str) -> Result<Master, Fault> {
     // Whoever asks has a deadline.
     let config =
         AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
@@ -190,7 +191,7 @@ impl Eq for Sentinels {}
 impl fmt::Display for Sentinels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let addresses: Vec<_> =
-            self.addresses.iter().map(|address| address.addr().to_string()).collect();
+            self.addresses.iter().map(|address| shown(address.addr())).collect();
         write!(f, "{}/{}", addresses.join(","), self.name)
     }
 }

@@ -180,6 +180,14 @@ impl PartialEq for RedisUrl {
 
 impl Eq for RedisUrl {}
 
+/// An address as URLs have it: IPv6 is in brackets.
+pub(super) fn shown(address: &ConnectionAddr) -> String {
+    match address {
+        ConnectionAddr::Tcp(host, port) if host.contains(':') => format!("[{host}]:{port}"),
+        other => other.to_string(),
+    }
+}
+
 /// Whether the same user logs in to the same database.
 pub(super) fn is_same_login(one: &RedisConnectionInfo, other: &RedisConnectionInfo) -> bool {
     one.db() == other.db()
@@ -192,7 +200,7 @@ impl fmt::Display for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {
             Place::Server(ConnectionAddr::Unix(path)) => write!(f, "unix://{}", path.display())?,
-            Place::Server(tcp) => write!(f, "redis://{tcp}")?,
+            Place::Server(tcp) => write!(f, "redis://{}", shown(tcp))?,
             Place::Master(sentinels) => write!(f, "{SENTINEL_SCHEME}{sentinels}")?,
         }
         match (&self.place, self.database()) {
@@ -233,7 +241,7 @@ mod tests {
             ("redis+sentinel://a/m", "redis+sentinel://a:26379/m"),
             (
                 "redis+sentinel://a,b:1,[::1],[::1]:2/m",
-                "redis+sentinel://a:26379,b:1,::1:26379,::1:2/m",
+                "redis+sentinel://a:26379,b:1,[::1]:26379,[::1]:2/m",
             ),
             (
                 "redis+sentinel://me:secret@a:1,b:2/my-master.1?db=3&sentinel_user=x&sentinel_password=secret",
@@ -251,6 +259,7 @@ mod tests {
             ("redis://me@h", "redis://me@h:6379"),
             ("redis://me:pa'ss`e cr@h:1/2", "redis://me:***@h:1/2"),
             ("redis://:ss@h", "redis://:***@h:6379"),
+            ("redis://:ss@[::1]:1", "redis://:***@[::1]:1"),
             ("unix:///r?db=1&user=me&pass=s@s", "unix:///r?db=1&user=me&pass=***"),
             (
                 "redis+sentinel://a/m?sentinel_password=s@ss",
