@@ -3,14 +3,22 @@
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::redis::RedisClient;
+use crate::wait::poll_within;
 use crate::{Redis, eventually};
 
 /// What sentinels call the master.
 const NAME: &str = "mymaster";
+
+/// How long replicas may take to follow another master.
+const REPLICAS_WITHIN: Duration = Duration::from_mins(1);
+
+/// A master doesn't wait some seconds for further replicas before it sends one all that it has.
+const SYNC_AT_ONCE: &[&str] = &["--repl-diskless-sync-delay", "0"];
 
 /// A master, its replicas, and three sentinels, two of which must agree.
 #[derive(Debug)]
@@ -33,11 +41,12 @@ impl Watched {
     /// Starts a master with these arguments, so many replicas and the sentinels, and waits until all know
     /// each other. The sentinels want this password, if one is given.
     pub async fn start(replicas: usize, arguments: &[&str], password: Option<&str>) -> Self {
-        let master = Redis::start(arguments).await;
+        let all = [arguments, SYNC_AT_ONCE].concat();
+        let master = Redis::start(&all).await;
         let port = master.port().to_string();
         let mut servers = vec![master];
         for _ in 0..replicas {
-            let follow = [arguments, &["--replicaof", "127.0.0.1", &port]].concat();
+            let follow = [&all[..], &["--replicaof", "127.0.0.1", &port]].concat();
             servers.push(Redis::start(&follow).await);
         }
         // They look for replicas when they start, and then only every ten seconds.
@@ -86,9 +95,25 @@ impl Watched {
 
     /// Another replica of the server at this port, which doesn't wait for sentinels to find it one.
     pub async fn another_replica(&self, master: u16) -> Redis {
-        let replica = Redis::start(&["--replicaof", "127.0.0.1", &master.to_string()]).await;
+        let master = master.to_string();
+        let follow = [SYNC_AT_ONCE, &["--replicaof", "127.0.0.1", &master]].concat();
+        let replica = Redis::start(&follow).await;
         follows(&replica, None).await;
         replica
+    }
+
+    /// Waits until the master has so many replicas that have all that it has. After a failover those of the old master
+    /// may come late: they are told when the new one is found, and may need everything anew.
+    pub async fn has_replicas(&self, count: usize) {
+        let master = self.master().await;
+        let looked = poll_within(REPLICAS_WITHIN, || async {
+            let said = master.client().await.command(&["INFO", "replication"]).await;
+            let online = said.matches("state=online").count();
+            (said, online >= count)
+        });
+        if let Err(said) = looked.await {
+            panic!("{count} replicas were not there within {REPLICAS_WITHIN:?}: {said}");
+        }
     }
 
     /// Waits until a server other than that of this port is the master, for all.

@@ -29,6 +29,8 @@ const TOPIC: &str = "feed.1";
 struct Bed {
     world: World,
     redis: Watched,
+    /// How many must have a message before it is confirmed.
+    replicas: usize,
     watchers: Vec<Watcher>,
     record: Arc<Record>,
 }
@@ -44,7 +46,7 @@ impl Bed {
         for (node, way) in [(0, Way::Sse), (0, Way::Json), (1, Way::Sse), (1, Way::Json)] {
             watchers.push(Watcher::start(&[world.node(node).http()], TOPIC, way).await);
         }
-        Self { world, redis, watchers, record: Arc::default() }
+        Self { world, redis, replicas, watchers, record: Arc::default() }
     }
 
     async fn publishes(&self, count: usize) -> Publisher {
@@ -57,6 +59,7 @@ impl Bed {
 
     /// Goes on publishing after a failover, until everyone has the last message and all before it.
     async fn goes_on(&self, publisher: Publisher) {
+        self.redis.has_replicas(self.replicas).await;
         let wanted = self.record.len() + 100;
         eventually("messages after the failover", || async {
             (self.record.len() >= wanted).then_some(())
