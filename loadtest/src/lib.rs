@@ -14,3 +14,4 @@ pub mod os;
 pub mod report;
 pub mod scenario;
 pub mod wire;
+pub mod work;
