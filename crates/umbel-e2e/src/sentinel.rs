@@ -102,12 +102,11 @@ impl Watched {
         replica
     }
 
-    /// Waits until the master has so many replicas that have all that it has. After a failover those of the old master
+    /// Waits until the master, which is at this port, has so many replicas that have all that it has. After a failover those of the old master
     /// may come late: they are told when the new one is found, and may need everything anew.
-    pub async fn has_replicas(&self, count: usize) {
-        let master = self.master().await;
+    pub async fn has_replicas(&self, master: u16, count: usize) {
         let looked = poll_within(REPLICAS_WITHIN, || async {
-            let said = master.client().await.command(&["INFO", "replication"]).await;
+            let said = RedisClient::to(master).await.command(&["INFO", "replication"]).await;
             let online = said.matches("state=online").count();
             (said, online >= count)
         });

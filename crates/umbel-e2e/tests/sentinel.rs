@@ -57,9 +57,9 @@ impl Bed {
         publisher
     }
 
-    /// Goes on publishing after a failover, until everyone has the last message and all before it.
-    async fn goes_on(&self, publisher: Publisher) {
-        self.redis.has_replicas(self.replicas).await;
+    /// Goes on publishing after a failover to the server at this port, until everyone has the last message and all before it.
+    async fn goes_on(&self, publisher: Publisher, master: u16) {
+        self.redis.has_replicas(master, self.replicas).await;
         let wanted = self.record.len() + 100;
         eventually("messages after the failover", || async {
             (self.record.len() >= wanted).then_some(())
@@ -118,7 +118,7 @@ async fn a_master_that_dies_is_replaced_and_nothing_confirmed_is_lost() {
     bed.world.node(0).becomes_unready().await;
     let new = bed.redis.failed_over_from(port).await.port();
     let _replica = bed.redis.another_replica(new).await;
-    bed.goes_on(publisher).await;
+    bed.goes_on(publisher, new).await;
 }
 
 #[tokio::test]
@@ -134,12 +134,12 @@ async fn a_planned_failover_is_followed_though_a_sentinel_sleeps() {
         "OK"
     );
     let new = eventually("the failover", || async {
-        let named = bed.redis.sentinels[1].master().await;
-        (named != port.to_string()).then_some(named)
+        let named = bed.redis.sentinels[1].master().await.parse().unwrap();
+        (named != port).then_some(named)
     })
     .await;
-    let _replica = bed.redis.another_replica(new.parse().unwrap()).await;
-    bed.goes_on(publisher).await;
+    let _replica = bed.redis.another_replica(new).await;
+    bed.goes_on(publisher, new).await;
     sleeper.signal("CONT");
 }
 
@@ -162,7 +162,7 @@ async fn a_node_leaves_a_server_that_is_no_master_any_more_though_it_still_answe
     let new = bed.redis.failed_over_from(old.port()).await;
     bed.world.node(0).logs("Sentinel made").await;
     let _replica = bed.redis.another_replica(new.port()).await;
-    bed.goes_on(publisher).await;
+    bed.goes_on(publisher, new.port()).await;
     assert!(new.channels().await.contains(&format!("umbel:{TOPIC}")));
     bed.world.node(0).metric_becomes("umbel_broker_failures_total{cause=\"moved\"}", 1.0).await;
 }
