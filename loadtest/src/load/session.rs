@@ -288,6 +288,8 @@ impl Check {
                 Said::Subscribed { recovered: Some(false), .. } => {
                     bail!("server can't give all that a session missed")
                 }
+                Said::Gap { reason, .. } => bail!("server can't give all: {reason}"),
+                Said::Aside(op) => bail!("server said {op}"),
                 Said::Ready | Said::Subscribed { .. } => {}
             }
         }
@@ -304,7 +306,7 @@ impl Check {
         while let Some(block) = event_stream::parse(&bytes[taken..]) {
             taken += block.taken;
             match block.data {
-                Some(_) if block.named => self.sums.notices += 1,
+                Some(_) if block.event.is_some() => self.sums.notices += 1,
                 Some(data) => self.take_message(track, &data, tell),
                 None => {}
             }

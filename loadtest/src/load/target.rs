@@ -158,9 +158,17 @@ impl Place {
     }
 }
 
+/// What the names of all topics begin with.
+const TOPIC_PREFIX: &str = "bench.";
+
 /// Name of topic `number`.
 pub fn topic_name(number: usize) -> String {
-    format!("bench.{number}")
+    format!("{TOPIC_PREFIX}{number}")
+}
+
+/// Number of the topic of that name, if it is one of ours.
+pub fn topic_number(name: &str) -> Option<usize> {
+    name.strip_prefix(TOPIC_PREFIX)?.parse().ok()
 }
 
 #[cfg(test)]
@@ -213,6 +221,16 @@ mod tests {
         assert_eq!(json, Target::of_server("127.0.0.1:1".parse().unwrap(), Dialect::Json));
         let other = target("ws://127.0.0.1/other", None).unwrap().in_json();
         assert_eq!(other.subscribe.path, "/other");
+    }
+
+    #[test]
+    fn a_topic_is_known_by_its_name() {
+        for number in [0, 7, 123_456] {
+            assert_eq!(topic_number(&topic_name(number)), Some(number));
+        }
+        for name in ["", "bench.", "bench.x", "news.1"] {
+            assert_eq!(topic_number(name), None, "{name}");
+        }
     }
 
     #[test]

@@ -9,8 +9,10 @@ use memchr::memchr2;
 pub struct Block<'a> {
     /// The `data:` lines, joined by line feeds; none in blocks of comments, `retry:` and `id:`.
     pub data: Option<Cow<'a, [u8]>>,
-    /// The block has an `event:` line: it is about something else than a plain message.
-    pub named: bool,
+    /// The value of the `event:` line, if there is one: it is about something else than a plain message.
+    pub event: Option<&'a [u8]>,
+    /// The value of the `id:` line, if there is one: where the stream stands behind this block.
+    pub id: Option<&'a [u8]>,
     /// How many bytes the block took, its empty line included.
     pub taken: usize,
 }
@@ -30,11 +32,11 @@ pub fn parse(bytes: &[u8]) -> Option<Block<'_>> {
 /// a history.
 #[inline]
 fn parse_single_line(bytes: &[u8]) -> Option<Block<'_>> {
-    let rest = match bytes.strip_prefix(b"id: ") {
-        None => bytes,
-        Some(id) => {
-            let end = memchr2(b'\n', b'\r', id)?;
-            id[end..].strip_prefix(b"\n")?
+    let (id, rest) = match bytes.strip_prefix(b"id: ") {
+        None => (None, bytes),
+        Some(rest) => {
+            let (id, rest) = rest.split_at(memchr2(b'\n', b'\r', rest)?);
+            (Some(id), rest.strip_prefix(b"\n")?)
         }
     };
     let rest = rest.strip_prefix(b"data: ")?;
@@ -44,13 +46,14 @@ fn parse_single_line(bytes: &[u8]) -> Option<Block<'_>> {
     }
     Some(Block {
         data: Some(Cow::Borrowed(&rest[..end])),
-        named: false,
+        event: None,
+        id,
         taken: bytes.len() - rest.len() + end + 2,
     })
 }
 
 fn parse_general(bytes: &[u8]) -> Option<Block<'_>> {
-    let mut block = Block { data: None, named: false, taken: 0 };
+    let mut block = Block { data: None, event: None, id: None, taken: 0 };
     loop {
         let line = line(&bytes[block.taken..], &mut block.taken)?;
         if line.is_empty() {
@@ -72,7 +75,8 @@ impl<'a> Block<'a> {
     fn add(&mut self, line: &'a [u8]) {
         match field(line) {
             (b"data", value) => self.add_data(value),
-            (b"event", _) => self.named = true,
+            (b"event", name) => self.event = Some(name),
+            (b"id", id) => self.id = Some(id),
             _ => {}
         }
     }
@@ -148,8 +152,21 @@ mod tests {
 
     #[test]
     fn a_named_block_says_so() {
-        assert!(parse(b"event: umbel.gap\ndata: {}\n\n").unwrap().named);
-        assert!(!parse(b"id: 1\ndata: {}\n\n").unwrap().named);
+        assert_eq!(
+            parse(b"event: umbel.gap\ndata: {}\n\n").unwrap().event,
+            Some(&b"umbel.gap"[..])
+        );
+        assert_eq!(parse(b"id: 1\ndata: {}\n\n").unwrap().event, None);
+    }
+
+    #[test]
+    fn a_block_says_where_the_stream_stands() {
+        for stream in
+            ["id: 0-7\n\n", "id: 0-7\ndata: a\n\n", "event: e\r\nid:0-7\r\ndata: a\r\n\r\n"]
+        {
+            assert_eq!(parse(stream.as_bytes()).unwrap().id, Some(&b"0-7"[..]), "{stream:?}");
+        }
+        assert_eq!(parse(b"data: a\n\n").unwrap().id, None);
     }
 
     #[test]

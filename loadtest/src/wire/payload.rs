@@ -4,6 +4,9 @@
 //! letters only, so that it passes JSON, WebSocket text and SSE unchanged.
 
 use std::fmt;
+use std::ops::Range;
+
+use memchr::memmem::Finder;
 
 /// Digits of the sequence number.
 const SEQUENCE: usize = 16;
@@ -69,6 +72,45 @@ impl Template {
         let (digits, _) = payload.split_first_chunk::<SEQUENCE>().ok_or(Garbled)?;
         let (high, low) = digits.split_at(SEQUENCE / 2);
         Ok(eight_digits(high)? * 100_000_000 + eight_digits(low)?)
+    }
+}
+
+/// Finds payloads among bytes of an unknown make.
+#[derive(Debug, Clone)]
+pub struct Search {
+    template: Template,
+    /// The space before the filler, and the filler.
+    end: Finder<'static>,
+}
+
+impl Search {
+    /// A search for payloads of `template`.
+    pub fn new(template: &Template) -> Self {
+        let end = Finder::new(&template.bytes[FILLER_AT - 1..]).into_owned();
+        Self { template: template.clone(), end }
+    }
+
+    /// Size of each payload.
+    pub fn size(&self) -> usize {
+        self.template.size()
+    }
+
+    /// Where the first payload in `bytes` is that begins at `from` or later.
+    ///
+    /// HOT PATH: once per delivery.
+    pub fn find(&self, bytes: &[u8], from: usize) -> Option<Range<usize>> {
+        let mut look = from;
+        loop {
+            let end = look + self.end.find(bytes.get(look..)?)? + self.end.needle().len();
+            let start = end.checked_sub(self.size()).filter(|start| *start >= from);
+            if let Some(start) = start
+                && self.template.sequence(&bytes[start..end]).is_ok()
+                && stamp(&bytes[start..end]).is_ok()
+            {
+                return Some(start..end);
+            }
+            look = end - self.end.needle().len() + 1;
+        }
     }
 }
 
@@ -141,6 +183,38 @@ mod tests {
             let bytes = payload(size, sequence, nanos);
             prop_assert_eq!(Template::new(size).unwrap().sequence(&bytes), Ok(sequence));
             prop_assert_eq!(stamp(&bytes), Ok(nanos));
+        }
+
+        #[test]
+        fn payloads_are_found_among_other_bytes(
+            around in prop::collection::vec("[ -~]{0,30}", 1..5),
+            size in MIN_BYTES..200,
+        ) {
+            let template = Template::new(size).unwrap();
+            let mut bytes = around[0].clone().into_bytes();
+            let mut expected = Vec::new();
+            for (sequence, text) in around[1..].iter().enumerate() {
+                expected.push(bytes.len()..bytes.len() + size);
+                bytes.extend(payload(size, sequence as u64, 7));
+                bytes.extend(text.as_bytes());
+            }
+            let search = Search::new(&template);
+            let (mut found, mut from) = (Vec::new(), 0);
+            while let Some(range) = search.find(&bytes, from) {
+                from = range.end;
+                found.push(range);
+            }
+            prop_assert_eq!(found, expected);
+        }
+
+        #[test]
+        fn any_bytes_are_searched_without_a_panic(
+            bytes in prop::collection::vec(prop::sample::select(b" 0a".to_vec()), 0..150),
+            from in 0usize..200,
+        ) {
+            let search = Search::new(&Template::new(MIN_BYTES).unwrap());
+            let found = search.find(&bytes, from);
+            prop_assert!(found.is_none_or(|range| range.start >= from && range.end <= bytes.len()));
         }
 
         #[test]

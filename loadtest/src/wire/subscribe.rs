@@ -39,6 +39,8 @@ pub struct Subscribe {
     accept: AcceptKey,
     /// The id that sessions have seen last.
     after: Option<String>,
+    /// Lines of requests beyond those that all have, each with its end.
+    headers: String,
 }
 
 /// The server didn't open the subscription.
@@ -65,7 +67,19 @@ impl std::error::Error for Refused {}
 impl Subscribe {
     /// Requests to `host` (name and port, for the header).
     pub fn new(dialect: Dialect, host: &str) -> Self {
-        Self { dialect, host: host.to_owned(), accept: accept_key(KEY.as_bytes()), after: None }
+        Self {
+            dialect,
+            host: host.to_owned(),
+            accept: accept_key(KEY.as_bytes()),
+            after: None,
+            headers: String::new(),
+        }
+    }
+
+    /// Requests have this header, `Name: value`, too.
+    pub fn add_header(&mut self, header: &str) {
+        self.headers.push_str(header);
+        self.headers.push_str("\r\n");
     }
 
     /// From now on sessions want all behind the message of this id.
@@ -75,16 +89,22 @@ impl Subscribe {
 
     /// Appends the request for `path`.
     pub fn write(&self, out: &mut Vec<u8>, path: &str) {
-        let host = &self.host;
+        self.write_from(out, path, self.after.as_deref());
+    }
+
+    /// Appends the request for `path` of a session that has seen all up to the message of id `after`; where requests
+    /// have no place for it, that is left out.
+    pub fn write_from(&self, out: &mut Vec<u8>, path: &str, after: Option<&str>) {
+        let Self { host, headers, .. } = self;
         let request = match self.dialect {
             Dialect::WebSocket | Dialect::Json => format!(
                 "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-                 Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n\r\n"
+                 Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n{headers}\r\n"
             ),
             Dialect::Sse => {
-                let after = self.after.as_ref().map(|id| format!("Last-Event-ID: {id}\r\n"));
+                let after = after.map(|id| format!("Last-Event-ID: {id}\r\n"));
                 format!(
-                    "GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\n{}\r\n",
+                    "GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\n{headers}{}\r\n",
                     after.unwrap_or_default()
                 )
             }
@@ -152,6 +172,18 @@ mod tests {
         let text = String::from_utf8(request).unwrap();
         assert!(text.starts_with("GET /topics/b HTTP/1.1\r\nHost: a:1\r\n"), "{text}");
         assert!(text.ends_with("\r\n\r\n"));
+    }
+
+    #[test]
+    fn a_request_has_the_headers_that_were_added() {
+        for dialect in [Dialect::WebSocket, Dialect::Sse] {
+            let mut subscribe = Subscribe::new(dialect, "a:1");
+            subscribe.add_header("X: y");
+            subscribe.add_header("Z: w");
+            let mut out = Vec::new();
+            subscribe.write_from(&mut out, "/b", None);
+            assert!(out.ends_with(b"\r\nX: y\r\nZ: w\r\n\r\n"), "{}", out.escape_ascii());
+        }
     }
 
     #[test]

@@ -105,7 +105,7 @@ fn take_frames(bytes: &[u8], mut hear: impl FnMut(Said<'_>) -> Result<()>) -> Re
         match frame.opcode {
             frame::TEXT => {
                 for line in frame.payload.split(|byte| *byte == b'\n') {
-                    hear(object::parse(line)?.into())?;
+                    hear(heard(object::parse(line)?)?)?;
                 }
             }
             frame::CLOSE => bail!("server closed a session"),
@@ -115,13 +115,13 @@ fn take_frames(bytes: &[u8], mut hear: impl FnMut(Said<'_>) -> Result<()>) -> Re
     Ok(taken)
 }
 
-impl<'a> From<object::Said<'a>> for Said<'a> {
-    fn from(said: object::Said<'a>) -> Self {
-        match said {
-            object::Said::Ready => Self::Ready,
-            object::Said::Subscribed { topic, .. } => Self::Subscribed(topic),
-            object::Said::Message { topic, payload } => Self::Message { topic, payload },
-        }
+fn heard(said: object::Said<'_>) -> Result<Said<'_>> {
+    match said {
+        object::Said::Ready => Ok(Said::Ready),
+        object::Said::Subscribed { topic, .. } => Ok(Said::Subscribed(topic)),
+        object::Said::Message { topic, payload, .. } => Ok(Said::Message { topic, payload }),
+        object::Said::Gap { topic, reason, .. } => bail!("server tells a gap of {topic}: {reason}"),
+        object::Said::Aside(op) => bail!("server said {op}"),
     }
 }
 
@@ -150,7 +150,7 @@ mod tests {
         Tongue::Redis(Channels { address, prefix: "p:".to_owned() })
     }
 
-    fn heard(tongue: &Tongue, bytes: &[u8]) -> Result<Vec<String>> {
+    fn all_heard(tongue: &Tongue, bytes: &[u8]) -> Result<Vec<String>> {
         let mut heard = Vec::new();
         tongue.take(bytes, |said| {
             heard.push(format!("{said:?}"));
@@ -176,19 +176,19 @@ mod tests {
             r#"{"op":"welcome","session":"1","heartbeat_seconds":25}"#,
             "{\"op\":\"subscribed\",\"topic\":\"bench.7\"}\n{\"op\":\"message\",\"topic\":\"bench.7\",\"time\":1,\"text\":\"hi\"}",
         ]);
-        assert_eq!(heard(&json(), &bytes).unwrap(), ["Ready", SUBSCRIBED, MESSAGE]);
+        assert_eq!(all_heard(&json(), &bytes).unwrap(), ["Ready", SUBSCRIBED, MESSAGE]);
         let refusal = frames(&[r#"{"op":"error","code":"limit","message":"too many"}"#]);
-        assert!(heard(&json(), &refusal).unwrap_err().to_string().contains("too many"));
+        assert!(all_heard(&json(), &refusal).unwrap_err().to_string().contains("too many"));
         let gap = frames(&[r#"{"op":"gap","topic":"bench.7","reason":"slow"}"#]);
-        assert!(heard(&json(), &gap).unwrap_err().to_string().contains("gap"));
+        assert!(all_heard(&json(), &gap).unwrap_err().to_string().contains("gap"));
     }
 
     #[test]
     fn pushes_are_understood() {
         let bytes = "*3\r\n$9\r\nsubscribe\r\n$9\r\np:bench.7\r\n:1\r\n\
                      *3\r\n$7\r\nmessage\r\n$9\r\np:bench.7\r\n$2\r\nhi\r\n";
-        assert_eq!(heard(&redis(), bytes.as_bytes()).unwrap(), [SUBSCRIBED, MESSAGE]);
-        assert!(heard(&redis(), b"-ERR x\r\n").unwrap_err().to_string().contains("ERR x"));
+        assert_eq!(all_heard(&redis(), bytes.as_bytes()).unwrap(), [SUBSCRIBED, MESSAGE]);
+        assert!(all_heard(&redis(), b"-ERR x\r\n").unwrap_err().to_string().contains("ERR x"));
     }
 
     #[test]
