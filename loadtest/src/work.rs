@@ -9,4 +9,5 @@
 pub mod file;
 pub mod orders;
 pub mod result;
+pub mod script;
 pub mod shape;
