@@ -11,3 +11,4 @@ pub mod orders;
 pub mod result;
 pub mod script;
 pub mod shape;
+pub mod speech;
