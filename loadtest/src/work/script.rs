@@ -3,13 +3,18 @@
 //! A script has the words of its protocol and no logic. Sessions send each step and wait for what answers it;
 //! messages are known by their payload, wherever it is in a frame.
 
+mod publish;
+mod words;
+
 use anyhow::Result;
 use serde::Deserialize;
 
+pub use self::publish::{PAYLOAD, ScriptPublish};
+pub use self::words::NotEmpty;
+use self::words::{Header, Path};
+
 /// What stands for a topic's name.
 pub const TOPIC: &str = "{topic}";
-/// What stands for a message's payload.
-pub const PAYLOAD: &str = "{payload}";
 
 /// How one kind of server is spoken to.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -67,92 +72,6 @@ pub struct ScriptAnswer {
     pub exact: bool,
 }
 
-/// How a script's messages are published.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "UncheckedPublish")]
-pub enum ScriptPublish {
-    /// By HTTP.
-    Post {
-        /// Path, with `{topic}`.
-        path: String,
-        /// Headers beyond `Host` and `Content-Length`, each `Name: value`.
-        headers: Vec<String>,
-        /// The body for one message, with `{topic}` and `{payload}`.
-        body: String,
-        /// A request may have several messages: bodies, each on a line.
-        lines: bool,
-    },
-    /// By words over TCP.
-    Tcp {
-        /// What is said for one message, with `{topic}`, `{payload}` and its length `{bytes}`.
-        message: String,
-        /// What is said first; may be empty.
-        open: String,
-        /// What the server says to each message; empty: nothing.
-        expect: String,
-    },
-    /// By Redis' PUBLISH.
-    Redis {
-        /// What channels' names begin with, before the topic's.
-        prefix: String,
-    },
-}
-
-/// A text of at least one character.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct NotEmpty(String);
-
-impl NotEmpty {
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl TryFrom<String> for NotEmpty {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        if text.is_empty() { Err("what is looked for must not be empty") } else { Ok(Self(text)) }
-    }
-}
-
-/// The name and value of one header.
-#[derive(Debug, Deserialize)]
-#[serde(try_from = "String")]
-struct Header(String);
-
-impl TryFrom<String> for Header {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        let has_name = text.split_once(':').is_some_and(|(name, _)| {
-            !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic())
-        });
-        if !has_name || text.contains(['\r', '\n']) {
-            return Err(format!("header {text:?} must be a line `Name: value`"));
-        }
-        Ok(Self(text))
-    }
-}
-
-/// The path of a request.
-#[derive(Debug, Deserialize)]
-#[serde(try_from = "String")]
-struct Path(String);
-
-impl TryFrom<String> for Path {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        if !text.starts_with('/') || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(format!("path {text:?} must begin with `/` and have no spaces"));
-        }
-        Ok(Self(text))
-    }
-}
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Unchecked {
@@ -171,21 +90,6 @@ struct Unchecked {
     #[serde(default)]
     answers: Vec<ScriptAnswer>,
     publish: Option<ScriptPublish>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct UncheckedPublish {
-    post: Option<Path>,
-    #[serde(default)]
-    headers: Vec<Header>,
-    body: Option<String>,
-    #[serde(default)]
-    lines: bool,
-    tcp: Option<String>,
-    open: Option<String>,
-    expect: Option<String>,
-    redis: Option<String>,
 }
 
 impl Script {
@@ -232,57 +136,11 @@ impl TryFrom<Unchecked> for Script {
     }
 }
 
-impl TryFrom<UncheckedPublish> for ScriptPublish {
-    type Error = String;
-
-    fn try_from(read: UncheckedPublish) -> Result<Self, Self::Error> {
-        let of_post = [
-            ("headers", !read.headers.is_empty()),
-            ("body", read.body.is_some()),
-            ("lines", read.lines),
-        ];
-        let of_tcp = [("open", read.open.is_some()), ("expect", read.expect.is_some())];
-        match (read.post, read.tcp, read.redis) {
-            (Some(path), None, None) => {
-                nothing_of(of_tcp, "with post")?;
-                Ok(Self::Post {
-                    path: path.0,
-                    headers: read.headers.into_iter().map(|header| header.0).collect(),
-                    body: with_payload("body", read.body.unwrap_or_default())?,
-                    lines: read.lines,
-                })
-            }
-            (None, Some(message), None) => {
-                nothing_of(of_post, "with tcp")?;
-                Ok(Self::Tcp {
-                    message: with_payload("tcp", message)?,
-                    open: read.open.unwrap_or_default(),
-                    expect: read.expect.unwrap_or_default(),
-                })
-            }
-            (None, None, Some(prefix)) => {
-                nothing_of(of_post, "with redis")?;
-                nothing_of(of_tcp, "with redis")?;
-                Ok(Self::Redis { prefix })
-            }
-            _ => Err("publish needs exactly one of post, tcp and redis".to_owned()),
-        }
-    }
-}
-
 /// Refuses the keys that are given though they mean nothing there.
 fn nothing_of<const N: usize>(given: [(&str, bool); N], there: &str) -> Result<(), String> {
     match given.iter().find(|(_, is_given)| *is_given) {
         Some((key, _)) => Err(format!("{there} there must be no `{key}`")),
         None => Ok(()),
-    }
-}
-
-fn with_payload(key: &str, text: String) -> Result<String, String> {
-    if text.contains(PAYLOAD) {
-        Ok(text)
-    } else {
-        Err(format!("`{key}` must have {PAYLOAD} in it"))
     }
 }
 
