@@ -6,12 +6,12 @@ mod events;
 mod frames;
 mod object_frames;
 mod polls;
+mod refusal;
 mod steps;
 
 use std::mem::take;
 
-use anyhow::{Error, Result, anyhow, bail, ensure};
-use serde::Deserialize;
+use anyhow::{Result, bail, ensure};
 
 use self::polls::Polls;
 use self::steps::Steps;
@@ -223,37 +223,40 @@ impl Speech {
         let Some(head) = response::parse(bytes)? else {
             return hearing.spoken.keep(bytes);
         };
-        let judged = self.subscribe.judge(&head);
-        judged.map_err(|refused| with_detail(refused.into(), &bytes[head.taken..]))?;
-        self.open(&head, hearing, tell)?;
+        if let Err(refusal) = self.judge(&head) {
+            return match refusal::explained(refusal, &head, &bytes[head.taken..]) {
+                Some(refusal) => Err(refusal),
+                None => hearing.spoken.keep(bytes),
+            };
+        }
+        self.open(&head, hearing, tell);
         self.hear_on(hearing, &mut bytes[head.taken..], tell)
     }
 
-    fn open(
-        &self,
-        head: &Head,
-        hearing: &mut Hearing<'_, '_>,
-        tell: &mut impl FnMut(Heard<'_>),
-    ) -> Result<()> {
+    fn judge(&self, head: &Head) -> Result<()> {
+        self.subscribe.judge(head)?;
+        // A browser that was refused by a status would not come back: it gets a stream that ends.
+        let ends = head.event_stream && matches!(head.body, BodyLength::Fixed(_));
+        ensure!(!ends, "server answered with an event stream that ends at once");
+        Ok(())
+    }
+
+    fn open(&self, head: &Head, hearing: &mut Hearing<'_, '_>, tell: &mut impl FnMut(Heard<'_>)) {
         hearing.spoken.is_answered = true;
         match &self.way {
-            Way::Plain | Way::Poll(_) => tell(Heard::Open),
             Way::Json => {
                 let topics = hearing.wanted.iter();
                 let topics = topics.map(|wanted| (wanted.topic, self.place_of(wanted)));
                 object_frames::write_subscribe(hearing.out, topics);
             }
+            Way::Script(steps) => steps.begin(0, hearing, tell),
             Way::Events | Way::ScriptEvents(_) => {
-                // A browser can't be refused by a status and come back: it is sent a stream that ends.
-                let ends = matches!(head.body, BodyLength::Fixed(_));
-                ensure!(!ends, "server answered with an event stream that ends at once");
                 let is_chunked = head.body == BodyLength::Chunked;
                 hearing.spoken.dechunker = is_chunked.then(Box::default);
                 tell(Heard::Open);
             }
-            Way::Script(steps) => steps.begin(0, hearing, tell),
+            Way::Plain | Way::Poll(_) => tell(Heard::Open),
         }
-        Ok(())
     }
 
     /// Takes in what comes on an open connection.
@@ -325,18 +328,6 @@ impl Hearing<'_, '_> {
     /// The only topic, where messages don't name theirs.
     fn topic(&self) -> usize {
         self.wanted.first().map_or(0, |wanted| wanted.topic)
-    }
-}
-
-/// A refusal with what its body, as far as it has come, says of the cause.
-fn with_detail(refusal: Error, body: &[u8]) -> Error {
-    #[derive(Deserialize)]
-    struct Problem {
-        detail: String,
-    }
-    match serde_json::from_slice::<Problem>(body) {
-        Ok(Problem { detail }) => anyhow!("{refusal}: {detail}"),
-        Err(_) => refusal,
     }
 }
 

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Deserialize;
 
-use super::{Heard, Hearing, with_detail};
+use super::{Heard, Hearing, refusal};
 use crate::load::target::topic_name;
 use crate::wire::chunked::Dechunker;
 use crate::wire::response::{self, BodyLength};
@@ -111,8 +111,8 @@ fn whole_answer(bytes: &[u8]) -> Result<Option<(Cow<'_, [u8]>, usize)>> {
     };
     let rest = &bytes[head.taken..];
     if head.status != 200 {
-        let status = anyhow!("server answered a poll with status {}", head.status);
-        return Err(with_detail(status, rest));
+        let refusal = anyhow!("server answered a poll with status {}", head.status);
+        return refusal::explained(refusal, &head, rest).map_or(Ok(None), Err);
     }
     match head.body {
         BodyLength::Fixed(length) => {

@@ -130,14 +130,20 @@ fn a_plain_session_is_open_with_its_upgrade() {
 
 #[test]
 fn refusals_say_why() {
-    let problem = "HTTP/1.1 503 X\r\n\r\n{\"title\":\"x\",\"status\":503,\"detail\":\"full\"}";
+    let body = r#"{"title":"x","status":503,"detail":"full"}"#;
+    let problem = format!("HTTP/1.1 503 X\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let (begin, end) = problem.as_bytes().split_at(problem.len() - 9);
     for transport in [Transport::WebSocket, Transport::Json, Transport::Sse, Transport::Poll] {
-        let error = Line::of(transport).refusal(problem.as_bytes());
+        let mut line = Line::of(transport);
+        line.hear(begin).unwrap();
+        let error = line.refusal(end);
         assert!(error.contains("503") && error.ends_with(": full"), "{error}");
     }
-    let ends = STREAM.replace("\r\n\r\n", "\r\nContent-Length: 9\r\n\r\n");
+    let error = Line::of(Transport::WebSocket).refusal(b"HTTP/1.1 503 X\r\n\r\n");
+    assert!(error.ends_with("503"), "{error}");
+    let ends = STREAM.replace("\r\n\r\n", "\r\nContent-Length: 18\r\n\r\nretry: 1\n\n: full\n\n");
     let error = Line::of(Transport::Sse).refusal(ends.as_bytes());
-    assert!(error.contains("ends at once"), "{error}");
+    assert!(error.ends_with("ends at once: full"), "{error}");
     let mut json = Line::of(Transport::Json);
     json.hear(UPGRADE.as_bytes()).unwrap();
     let refused = r#"{"op":"error","code":"limit","message":"too many"}"#;
