@@ -84,8 +84,8 @@ impl Steps {
         let new = bytes.len();
         bytes.extend_from_slice(payload);
         self.look(&Window { bytes: &bytes, new }, hearing, tell);
-        bytes.drain(..bytes.len().saturating_sub(self.tail));
-        hearing.spoken.tail = bytes;
+        // A copy, so that no session keeps the memory of the longest frame that it had.
+        hearing.spoken.tail = bytes[bytes.len().saturating_sub(self.tail)..].to_vec();
     }
 
     fn look(

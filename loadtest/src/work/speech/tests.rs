@@ -317,6 +317,7 @@ fn frames_of_a_stream_may_cut_anything() {
         line.hear(&frames(&[&text[..cut], &text[cut..], " "])).unwrap();
         assert_eq!(line.heard(), ["open", "7: 1 at -", "7: 2 at -"], "cut at {cut}");
         assert_eq!(line.said().matches("PONG\r\n").count(), 1, "cut at {cut}");
+        assert!(line.spoken.tail.capacity() < SIZE);
     }
 }
 
