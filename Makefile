@@ -13,8 +13,8 @@ FUZZ_TARGETS = session_input json_commands publish_body places_and_keys cursor t
 COMPOSE_SPEC = github.com/compose-spec/compose-go/v2/cmd@v2.16.2
 
 .PHONY: help image image-test compose-check run observe test test-long faults rolling proxies tools lint dashboards \
-	dashboards-check bench bench-quick bench-redis bench-million fuzz reference manifests manifests-custom manifests-server \
-	manifests-rollout manifests-write
+	dashboards-check bench bench-quick bench-redis bench-million bench-scale fuzz reference manifests manifests-custom \
+	manifests-server manifests-rollout manifests-write
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -111,6 +111,10 @@ bench-redis: tools ## The cases of bench with Redis PUBLISH as the source of mes
 bench-million: tools ## SESSIONS sessions on a fleet of nodes, held for HOLD seconds, then messages to all; writes loadtest/results/
 	$(CARGO) build --release --locked -p umbel -p umbel-loadtest
 	target/release/umbel-loadtest fleet --umbel target/release/umbel --sessions $(SESSIONS) --hold $(HOLD)
+
+bench-scale: tools ## What grows with nodes, topics and sessions: measured, reckoned to ten million, rollouts simulated; writes loadtest/results/
+	$(CARGO) build --release --locked -p umbel
+	/usr/bin/python3 loadtest/scale/scale.py all --umbel target/release/umbel
 
 fuzz: ## Each fuzz target for FUZZ_SECONDS; needs a nightly toolchain and cargo-fuzz
 	@set -e; for target in $(FUZZ_TARGETS); do \
