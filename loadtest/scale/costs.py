@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import statistics
 
 RESULTS = pathlib.Path(__file__).parents[1] / "results"
 
@@ -50,6 +51,9 @@ class Costs:
             self.copy[call] = max(own, 0.0)
             self.write[call] = single["copy_micros"] - self.copy[call]
             self.copy_bytes[call] = single["bytes_per_copy"]
+        # Copies to many topics cost more than those of one that all hear.
+        self.apart = 1.0
+        self.apart = max(1.0, statistics.median(map(self._times_more, redis["spread"])))
         largest = max(redis["subscriptions"], key=lambda one: one["topics"])
         self.channel_bytes, self.pair_bytes = largest["bytes_per_channel"], largest["bytes_per_pair"]
         self.cut_micros = largest["cut_micros"]
@@ -69,7 +73,13 @@ class Costs:
         """Redis' time for a message that so many of the nodes hear, when so many messages are at hand at once: each node that
         hears any of these has what it hears by one write."""
         writes = nodes * (1 - (1 - hearing / nodes) ** at_hand) / at_hand
-        return self.base[call][at_hand] + hearing * self.copy[call] + writes * self.write[call]
+        apart = self.apart if at_hand > 1 else 1.0
+        return self.base[call][at_hand] + apart * (hearing * self.copy[call] + writes * self.write[call])
+
+    def _times_more(self, spread):
+        base = self.base["PUBLISH"][self.most_at_hand]
+        said = self.message_micros("PUBLISH", spread["hearing"], spread["nodes"], spread["at_hand"])
+        return (spread["cpu_micros"] - base) / (said - base)
 
     def kept_bytes(self, messages):
         """Memory of a topic with so many messages, between those that were measured by straight lines."""

@@ -138,5 +138,9 @@ def advice(workload, at, name, costs):
     """What to change where a limit is reached first."""
     if name != "redis_cores":
         return ADVICE[name]
-    parts = size(workload, at, costs)["redis_parts"]
+    figures = size(workload, at, costs)
+    parts = dict(figures["redis_parts"])
+    if figures["pairs"] < 1.5 * figures["topics"]:
+        # Topics that one node hears can't be brought closer together.
+        parts["messages"] += parts.pop("copies")
     return ADVICE[max(parts, key=parts.get)]

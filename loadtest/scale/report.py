@@ -26,6 +26,12 @@ def figure(value):
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 0.01 else "< 0.01"
 
 
+def rounded(value):
+    """Two digits, since no model is better than that."""
+    unit = 10 ** (len(str(int(value))) - 2)
+    return number(int(value) // unit * unit)
+
+
 def traffic(bits):
     return f"{figure(bits / 1e9)} Gbit/s" if bits >= 1e9 else f"{figure(bits / 1e6)} Mbit/s"
 
@@ -65,7 +71,7 @@ def measured(found):
     known = recorded.Costs(found)
     parts.append("The line is of one topic that all connections hear. Held against another case, "
                  f"{spread[0]['topics']} topics over {spread[0]['nodes']} connections, {spread[0]['at_hand']} messages at hand, each to a topic "
-                 "at random, what the model says of it (formulas below):\n")
+                 f"at random: copies cost {known.apart:.2f} times what that line says, which the model takes over (formulas below).\n")
     parts.append(table(["connections that hear a message", "measured µs", "model µs", "model / measured"], [
         [figure(one["hearing"]), figure(one["cpu_micros"]), figure(said), f"{said / one['cpu_micros']:.2f}"]
         for one in spread for said in [known.message_micros("PUBLISH", one["hearing"], one["nodes"], one["at_hand"])]]))
@@ -109,9 +115,9 @@ S sessions, T topics of audience A, r messages a second each, payload {payload} 
 - **nodes** N = the largest of S / {sessions}, deliveries/s × cost / ({cores} cores × {share:g}), egress / ({card:g} Gbit/s ÷ 2), and one to spare; cost of a delivery {few} µs
   where fewer than {few_count} of a node hear it, {middle} µs, from {many_count} on {many} µs (loadtest/results/{recorded}/bench.md)
 - nodes that hear a topic: H = N × (1 − (1 − 1/N)^A), sessions being anywhere; **subscriptions** = Σ T × H, and that / N per node
-- **Redis' core** = Σ T × r × (base + H × own + W × write) + checks + probes; W = N × (1 − (1 − H / N)^{at_hand}) / {at_hand} writes of a message, as each node has what
-  it hears of {at_hand} messages at hand by one. That is what the core must have at its limit. *If each came alone*, with a turn of Redis' loop for each and a write per copy, it would be more: so the core seems busy early, and beyond 1
-  messages wait for each other and share turns and writes. base {base}, own {own}, write {write} µs (with
+- **Redis' core** = Σ T × r × (base + (H × own + W × write) × {apart:.2f}) + checks + probes; W = N × (1 − (1 − H / N)^{at_hand}) / {at_hand} writes of a message, as each node has what
+  it hears of {at_hand} messages at hand by one. That is what the core must have at its limit. *If each came alone*, with a turn of Redis' loop for each and a write per copy, it would be more: so the core seems busy
+  early, and beyond 1 messages wait for each other and share turns and writes. base {base}, own {own}, write {write} µs (with
   history: base {kept_base}, own {kept_own}, write {kept_write})
 - checks of quiet topics with history = Σ T × H × e^(−r × c) / c × {check:.1f} µs, c = broker.check_seconds ({seconds}); probes = N × {probe:.0f} µs
 - **Redis' output** = Σ T × r × H × {copy:.0f} bytes ({kept_copy:.0f} with history), and {check_bytes:.0f} for each check
@@ -128,7 +134,7 @@ def formulas(costs):
         payload=costs.payload, packet=costs.payload + 4 + recorded.PACKET_BYTES, sessions=number(reckoned.SESSIONS),
         cores=reckoned.CORES, share=reckoned.CPU_SHARE, card=reckoned.CARD_BITS / 1e9, few=delivery["unicast64"],
         middle=delivery["fanout1"], many=delivery["fanout1-10k"], few_count=recorded.FEW, many_count=recorded.MANY,
-        recorded=recorded.RECORDED, at_hand=most, base=figure(costs.base["PUBLISH"][most]), own=figure(costs.copy["PUBLISH"]),
+        recorded=recorded.RECORDED, at_hand=most, apart=costs.apart, base=figure(costs.base["PUBLISH"][most]), own=figure(costs.copy["PUBLISH"]),
         write=figure(costs.write["PUBLISH"]), kept_base=figure(costs.base["FCALL"][most]), kept_own=figure(costs.copy["FCALL"]),
         kept_write=figure(costs.write["FCALL"]), check=costs.check_micros, seconds=reckoned.CHECK_SECONDS,
         probe=costs.node_micros_per_second, copy=costs.copy_bytes["PUBLISH"], kept_copy=costs.copy_bytes["FCALL"],
@@ -162,7 +168,7 @@ def limits(costs):
     rows = []
     for workload in WORKLOADS:
         found = reckoned.limits(workload, costs)[:2]
-        words = [f"{reckoned.NAMES[name]}, {number(at)}" for at, name in found] + ["none within 1 000 000 000"] * (2 - len(found))
+        words = [f"{reckoned.NAMES[name]}, {rounded(at)}" for at, name in found] + ["none within 1 000 000 000"] * (2 - len(found))
         rows.append([workload.name, *words, reckoned.advice(workload, *found[0], costs) if found else ""])
     most = ", ".join(f"{reckoned.NAMES[name]} {text}" for name, text in (
         ("redis_cores", "0.6"), ("redis_bits", "5 Gbit/s"), ("redis_bytes", "64 GiB"), ("redis_connections", "9000, two of each node"),

@@ -6,6 +6,7 @@ sessions.
     scale.py measure --out FILE        Redis and nodes on loopback, a few minutes
     scale.py model FILE                tables for 100 000 to 10 000 000 sessions, by what FILE has
     scale.py rollout FILE              a rollout of 100 pods, simulated; fails if the simulation contradicts itself
+    scale.py page scale.json           writes scale.md anew, by what `all` has recorded
 
 Python's standard library, a redis-server and a release build of the node are all that it needs.
 """
@@ -68,22 +69,28 @@ def arguments():
             command.add_argument("--out", type=pathlib.Path, required=True, help="the file to write")
         else:
             command.add_argument("--out", type=pathlib.Path, help="the directory to write (loadtest/results/<date>-<machine>-scale)")
-    for name in ("model", "rollout"):
+    for name in ("model", "rollout", "page"):
         commands.add_parser(name).add_argument("file", type=pathlib.Path, help="what `measure` or `all` has written")
     return parser.parse_args()
 
 
 def all_of_it(options, begun):
     measured = measure(options.umbel, begun)
-    costs = Costs(measured)
     rollouts = simulate.rollouts(lambda what: print(what, file=sys.stderr, flush=True))
     at = measured["machine"]
     folder = options.out or RESULTS / f"{at['date'][:10]}-{at['name']}-scale"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "scale.json").write_text(json.dumps(measured | {"rollouts": rollouts}, indent=1) + "\n")
-    text = "\n".join([report.head(measured), report.measured(measured), report.model(costs), report.rollout(rollouts, costs)])
-    (folder / "scale.md").write_text(text)
-    print(f"{folder}/scale.md")
+    write_page(folder / "scale.json")
+
+
+def write_page(file):
+    """Writes the page beside the figures that `all` has recorded."""
+    recorded = json.loads(file.read_text())
+    costs = Costs(recorded)
+    parts = [report.head(recorded), report.measured(recorded), report.model(costs), report.rollout(recorded["rollouts"], costs)]
+    file.with_suffix(".md").write_text("\n".join(parts))
+    print(file.with_suffix(".md"))
 
 
 def main():
@@ -103,6 +110,8 @@ def run():
         all_of_it(options, begun)
     elif options.command == "measure":
         options.out.write_text(json.dumps(measure(options.umbel, begun), indent=1) + "\n")
+    elif options.command == "page":
+        write_page(options.file)
     else:
         costs = Costs(json.loads(options.file.read_text()))
         if options.command == "model":

@@ -22,8 +22,10 @@ from private_redis import pack
 from rollout import Plan, Rollout
 
 
-def measured(base=2.0, single=4.25, many=0.5):
-    """What `measure` would have found, in round numbers: a write of 4 µs and 0.4375 µs of a copy's own at 16 at hand."""
+def measured(base=2.0, single=4.25, many=0.5, apart=1.0):
+    """What `measure` would have found, in round numbers: a write of 4 µs and 0.25 µs of a copy's own. Copies to many topics
+    cost `apart` times those."""
+    spread = {"hearing": 10, "nodes": 10, "at_hand": 16, "cpu_micros": base + apart * 10 * many}
     lines = [{"call": call, "payload_bytes": 128, "at_hand": at_hand, "base_micros": base * (10 if call == "FCALL" else 1),
               "copy_micros": copy, "bytes_per_copy": 200.0, "worst_residual_micros": 0.0}
              for call in ("PUBLISH", "FCALL") for at_hand, copy in ((1, single), (16, many))]
@@ -32,7 +34,8 @@ def measured(base=2.0, single=4.25, many=0.5):
     return {
         "redis": {"fan_out": {"lines": lines},
                   "subscriptions": [{"topics": 1000, "bytes_per_channel": 100.0, "bytes_per_pair": 120.0, "cut_micros": 1.0}],
-                  "history": {"memory": [{"payload_bytes": 128, "messages": count, "bytes_per_topic": size}
+                  "spread": [spread],
+              "history": {"memory": [{"payload_bytes": 128, "messages": count, "bytes_per_topic": size}
                                          for count, size in ((1, 1000.0), (10, 2800.0), (100, 20800.0))],
                               "reads": [{"read": "whole", "at_hand": 100, "cpu_micros": 300.0}]}},
         "node": {"topics": topics, "quiet_history": {"redis_micros_per_read": 10.0, "output_bytes_per_read": 100.0},
@@ -83,6 +86,12 @@ class Model(unittest.TestCase):
         # One of very many: no two of those at hand go to the same node. One of two: both are written to.
         self.assertAlmostEqual(COSTS.message_micros("PUBLISH", 1, 1e6, 16), 2 + 4.25, places=3)
         self.assertAlmostEqual(COSTS.message_micros("PUBLISH", 1, 2, 16), 2 + 0.25 + 4 * 2 / 16, places=3)
+
+    def test_copies_to_many_topics_cost_what_was_measured(self):
+        twice = costs.Costs(measured(apart=2.0))
+        self.assertAlmostEqual(twice.message_micros("PUBLISH", 10, 10, 16), 2 + 2 * 10 * 0.5)
+        self.assertAlmostEqual(twice.message_micros("PUBLISH", 10, 10, 1), 2 + 10 * 4.25)
+        self.assertEqual(costs.Costs(measured(apart=0.5)).apart, 1)
 
     def test_how_many_nodes_hear_a_topic(self):
         self.assertAlmostEqual(model.hearing(1, 50), 1)
@@ -145,6 +154,11 @@ class Model(unittest.TestCase):
             for at, name in model.limits(workload, COSTS):
                 self.assertTrue(model.NAMES[name] and model.advice(workload, at, name, COSTS))
         self.assertIn("10 000 000", report.model(COSTS))
+
+    def test_topics_of_one_session_are_not_to_be_kept_together(self):
+        self.assertNotIn("few nodes", model.advice(workloads.WORKLOADS[1], 5_000_000, "redis_cores", COSTS))
+        self.assertIn("few nodes", model.advice(workloads.WORKLOADS[3], 5_000_000, "redis_cores", COSTS))
+        self.assertIn("check_seconds", model.advice(workloads.WORKLOADS[2], 5_000_000, "redis_cores", COSTS))
 
 
 class Shares(unittest.TestCase):
