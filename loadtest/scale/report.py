@@ -192,7 +192,8 @@ def changes(costs):
 def rollout(rollouts, costs):
     rows, reads = [], []
     for one in rollouts:
-        first = [number(one["sessions"]), f"{one['surge']} / {one['unavailable']}", one["choice"]]
+        first = [number(one["sessions"]), f"{one['surge']} / {one['unavailable']}",
+                 one["choice"] + ("" if one["limit"] else ", no limit")]
         moved = one["moved"]
         rows.append([*first, f"{one['seconds'] / 60:.1f} min", number(one["peak_connects"]), number(one["peak_connects_of_a_pod"]),
                      f"{one['moves_per_session']:.2f}", f"{1 - sum(moved[:2]):.0%}, {1 - sum(moved[:4]):.1%}", one["most_moves"],
@@ -205,7 +206,7 @@ def rollout(rollouts, costs):
     return "\n".join([
         "## A rollout of 100 pods, simulated\n",
         "As the base's manifests have it (start 6 s, minReadySeconds 30, pause 5 s, drain 30 s, 5000 accepts a second, `limits.sessions` "
-        "twice what a pod begins with), with no other coming and going. *Least*: the proxy chooses by least connections; *random* as it says, and "
+        "twice what a pod begins with, or none), with no other coming and going. *Least*: the proxy chooses by least connections; *random* as it says, and "
         "round robin does the same. Each step's sums are checked: no session is lost, no limit passed.\n",
         table(["sessions of a pod", "maxSurge / maxUnavailable", "choice", "takes", "connects/s, fullest second", "of one pod",
                "moves per session", "moved twice, four times and more", "most moves", "refused, and came again", "fullest pod meanwhile",
