@@ -8,6 +8,7 @@
 
 pub mod file;
 pub mod orders;
+pub mod publisher;
 pub mod result;
 pub mod script;
 pub mod shape;

@@ -1,6 +1,6 @@
 //! Publishes messages over one connection: by HTTP POST, or at Redis.
 
-mod http;
+pub(crate) mod http;
 mod redis;
 
 use std::time::Duration;

@@ -39,6 +39,12 @@ impl Ready {
         let flags = EventFlags::OUT | EventFlags::HUP | EventFlags::ERR;
         self.flags.intersects(flags)
     }
+
+    /// The other side sends no more, or the connection is gone.
+    #[inline]
+    pub fn ended(self) -> bool {
+        self.flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR)
+    }
 }
 
 impl Poller {

@@ -47,6 +47,20 @@ pub fn write(out: &mut Vec<u8>, topic: &str, write_text: impl FnOnce(&mut Vec<u8
     out.push(b'\n');
 }
 
+/// As [`write`], with the key by which a node knows the message again.
+pub fn write_keyed(
+    out: &mut Vec<u8>,
+    topic: &str,
+    key: &str,
+    write_text: impl FnOnce(&mut Vec<u8>),
+) {
+    write(out, topic, |out| {
+        write_text(out);
+        out.extend_from_slice(b"\",\"key\":\"");
+        out.extend_from_slice(key.as_bytes());
+    });
+}
+
 /// The lines of a publish request's body, in order.
 #[derive(Debug)]
 pub struct Lines<'a> {
@@ -109,6 +123,13 @@ mod tests {
         let expected = [(b"bench.0", "one"), (b"bench.1", "")];
         let expected = expected.map(|(topic, text)| Line { topic, text: text.as_bytes() });
         assert_eq!(lines.unwrap(), expected);
+    }
+
+    #[test]
+    fn a_key_stands_behind_the_text() {
+        let mut body = Vec::new();
+        write_keyed(&mut body, "bench.0", "k-1", |out| out.extend_from_slice(b"one"));
+        assert_eq!(body, b"{\"topic\":\"bench.0\",\"text\":\"one\",\"key\":\"k-1\"}\n");
     }
 
     #[test]

@@ -223,6 +223,26 @@ pub fn placed_head(channel: &str, size: usize) -> String {
     )
 }
 
+/// How a call begins that publishes with history, once however often it is repeated; see [`write_once`].
+pub fn once_head(channel: &str) -> String {
+    let length = channel.len();
+    format!("*6\r\n$5\r\nFCALL\r\n$13\r\numbel_publish\r\n$1\r\n2\r\n${length}\r\n{channel}\r\n")
+}
+
+/// Appends a call that begins with `head`; what Redis knows the message by is kept at `key`.
+pub fn write_once(
+    out: &mut Vec<u8>,
+    head: &str,
+    key: &str,
+    size: usize,
+    write_payload: impl FnOnce(&mut Vec<u8>),
+) {
+    out.extend_from_slice(head.as_bytes());
+    out.extend_from_slice(format!("${}\r\n{key}\r\n${size}\r\n", key.len()).as_bytes());
+    write_payload(out);
+    out.extend_from_slice(END);
+}
+
 /// Appends a `PUBLISH`, or a call, that begins with `head` and whose payload `write_payload` appends.
 pub fn write_publish(out: &mut Vec<u8>, head: &str, write_payload: impl FnOnce(&mut Vec<u8>)) {
     out.extend_from_slice(head.as_bytes());
@@ -299,6 +319,13 @@ mod tests {
         write_publish(&mut out, &placed_head("umbel:a", 2), |out| out.extend_from_slice(b"hi"));
         let call =
             "*5\r\n$5\r\nFCALL\r\n$13\r\numbel_publish\r\n$1\r\n1\r\n$7\r\numbel:a\r\n$2\r\nhi\r\n";
+        assert_eq!(out, call.as_bytes());
+        out.clear();
+        write_once(&mut out, &once_head("umbel:a"), "{umbel:a}:once:k", 2, |out| {
+            out.extend_from_slice(b"hi")
+        });
+        let call = "*6\r\n$5\r\nFCALL\r\n$13\r\numbel_publish\r\n$1\r\n2\r\n$7\r\numbel:a\r\n\
+                    $16\r\n{umbel:a}:once:k\r\n$2\r\nhi\r\n";
         assert_eq!(out, call.as_bytes());
     }
 

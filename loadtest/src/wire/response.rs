@@ -32,6 +32,8 @@ pub struct Head {
     pub accept: Option<AcceptKey>,
     /// The body is `text/event-stream`.
     pub event_stream: bool,
+    /// The server closes the connection behind it.
+    pub closes: bool,
 }
 
 /// A head that can't be read.
@@ -77,6 +79,7 @@ impl Head {
             body: BodyLength::UntilClose,
             accept: None,
             event_stream: false,
+            closes: false,
         };
         for header in response.headers.iter() {
             head.add(header)?;
@@ -94,6 +97,8 @@ impl Head {
             self.accept = header.value.try_into().ok();
         } else if is("content-type") {
             self.event_stream = begins_with(header.value, b"text/event-stream");
+        } else if is("connection") {
+            self.closes = header.value.eq_ignore_ascii_case(b"close");
         }
         Ok(())
     }
@@ -153,6 +158,13 @@ mod tests {
         assert!(typed("text/event-stream").event_stream);
         assert!(typed("Text/Event-Stream; charset=utf-8").event_stream);
         assert!(!typed("text/plain").event_stream);
+    }
+
+    #[test]
+    fn an_end_behind_the_answer_is_announced() {
+        let with = |headers: &str| head(&format!("HTTP/1.1 200 OK\r\n{headers}\r\n")).closes;
+        assert!(with("connection: Close\r\n"));
+        assert!(!with("Connection: keep-alive\r\n") && !with(""));
     }
 
     #[test]

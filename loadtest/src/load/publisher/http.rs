@@ -47,7 +47,7 @@ impl Post {
         let Some(head) = response::parse(bytes)? else {
             return Ok(None);
         };
-        let Some(body) = body_of(&head, bytes)? else {
+        let Some((body, _)) = body_of(&head, bytes)? else {
             return Ok(None);
         };
         check(head.status, &body)?;
@@ -56,17 +56,25 @@ impl Post {
     }
 }
 
-/// The body of a whole answer, or `None` while it is cut.
-fn body_of<'a>(head: &Head, answer: &'a [u8]) -> Result<Option<Cow<'a, [u8]>>> {
+/// The body of the whole answer at the beginning of `bytes`, and the answer's length, or `None` while it is cut.
+pub(crate) fn body_of<'a>(head: &Head, bytes: &'a [u8]) -> Result<Option<(Cow<'a, [u8]>, usize)>> {
     match head.body {
         BodyLength::Fixed(length) => {
-            Ok(answer.get(head.taken..head.taken + length).map(Into::into))
+            let end = head.taken.saturating_add(length);
+            Ok(bytes.get(head.taken..end).map(|body| (body.into(), end)))
         }
         BodyLength::Chunked => {
-            let (mut dechunker, mut body) = (Dechunker::default(), answer[head.taken..].to_vec());
-            let length = dechunker.decode(&mut body)?;
-            body.truncate(length);
-            Ok(dechunker.finished().then_some(body.into()))
+            let (mut dechunker, mut body) = (Dechunker::default(), Vec::new());
+            // One by one, since another answer may be behind it.
+            for (at, byte) in bytes.iter().enumerate().skip(head.taken) {
+                let mut byte = [*byte];
+                let length = dechunker.decode(&mut byte)?;
+                body.extend_from_slice(&byte[..length]);
+                if dechunker.finished() {
+                    return Ok(Some((body.into(), at + 1)));
+                }
+            }
+            Ok(None)
         }
         BodyLength::UntilClose => bail!("server's answer to a publish request has no length"),
     }
@@ -94,7 +102,10 @@ mod tests {
     fn taken(answer: &str) -> Result<Option<String>> {
         let head = response::parse(answer.as_bytes())?.unwrap();
         let body = body_of(&head, answer.as_bytes())?;
-        Ok(body.map(|body| String::from_utf8_lossy(&body).into_owned()))
+        Ok(body.map(|(body, length)| {
+            assert_eq!(length, answer.len());
+            String::from_utf8_lossy(&body).into_owned()
+        }))
     }
 
     #[test]
@@ -106,6 +117,20 @@ mod tests {
         assert_eq!(taken(chunked).unwrap(), None);
         assert_eq!(taken(&format!("{chunked}0\r\n\r\n")).unwrap().as_deref(), Some("abc"));
         assert!(taken("HTTP/1.1 200 OK\r\n\r\nabc").is_err());
+    }
+
+    #[test]
+    fn an_answer_ends_where_the_next_begins() {
+        for framed in [
+            "Content-Length: 3\r\n\r\nabc",
+            "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        ] {
+            let answer = format!("HTTP/1.1 200 OK\r\n{framed}");
+            let both = answer.repeat(2);
+            let head = response::parse(both.as_bytes()).unwrap().unwrap();
+            let (body, length) = body_of(&head, both.as_bytes()).unwrap().unwrap();
+            assert_eq!((&*body, length), (b"abc".as_slice(), answer.len()));
+        }
     }
 
     #[test]
