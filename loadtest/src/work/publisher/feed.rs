@@ -116,3 +116,33 @@ fn at_redis(channels: &Channels, way: Commands, keyed: bool) -> Resolved {
 fn or_default<'a>(path: &'a str, default: &'a str) -> &'a str {
     if path.is_empty() { default } else { path }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(by: By, script: Option<&str>, batch: usize) -> String {
+        let script = script.map(|text| Script::parse(text).unwrap());
+        let feed = Feed { by, place: None, redis: None, script, keyed: true };
+        let template = Template::new(64).unwrap();
+        feed.resolve(&template, batch).err().unwrap().to_string()
+    }
+
+    #[test]
+    fn what_a_way_needs_is_named_when_it_is_missing() {
+        for (by, script, needed) in [
+            (By::Post, None, "a server's address"),
+            (By::Session, None, "a server's address"),
+            (By::Redis, None, "needs a Redis"),
+            (By::History, None, "needs a Redis"),
+            (By::Script, None, "needs a script"),
+            (By::Script, Some("path = '/'"), "doesn't say how messages are published"),
+            (By::Script, Some("path = '/'\n[publish]\nredis = 'x:'"), "needs a Redis"),
+            (By::Script, Some("path = '/'\n[publish]\ntcp = '{payload}'"), "a server's address"),
+        ] {
+            let error = error(by, script, 1);
+            assert!(error.contains(needed), "{by:?}: {error}");
+        }
+        assert!(error(By::Post, None, 1001).contains("at most 1000 are allowed"));
+    }
+}

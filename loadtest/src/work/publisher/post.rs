@@ -192,3 +192,126 @@ fn quoted(said: &[u8]) -> String {
     let said = String::from_utf8_lossy(&said[..said.len().min(QUOTED)]).into_owned();
     said.lines().next().map_or_else(|| "no reason given".to_owned(), str::to_owned)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::way::testing::{heard, written};
+    use super::*;
+    use proptest::prelude::*;
+
+    fn each() -> Post {
+        let headers = ["X: {topic}".to_owned()];
+        let body = "{\"c\":\"{topic}\",\"d\":\"{payload}\"}";
+        let script = ScriptPost { path: "/p?t={topic}", headers: &headers, body, lines: false };
+        Post::scripted("h:1", &script, 38)
+    }
+
+    fn payload(sequence: u64) -> String {
+        format!("{sequence:016} {:020} ", 5)
+    }
+
+    #[test]
+    fn a_node_s_request_has_all_messages() {
+        let (_, text, requests) = written(&mut Post::umbel("h:1", "/publish", None), 2);
+        let body = format!(
+            "{{\"topic\":\"bench.0\",\"text\":\"{0}\"}}\n{{\"topic\":\"bench.1\",\"text\":\"{0}\"}}\n",
+            payload(0)
+        );
+        let head = "POST /publish HTTP/1.1\r\nHost: h:1\r\nContent-Type: application/x-ndjson\r\n";
+        assert_eq!(text, format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()));
+        assert_eq!(requests, 1);
+    }
+
+    #[test]
+    fn a_script_s_requests_are_one_each_or_lines_of_one() {
+        let (_, text, requests) = written(&mut each(), 4);
+        let request = |topic: usize, sequence| {
+            let body = format!("{{\"c\":\"bench.{topic}\",\"d\":\"{}\"}}", payload(sequence));
+            format!(
+                "POST /p?t=bench.{topic} HTTP/1.1\r\nHost: h:1\r\nX: bench.{topic}\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            )
+        };
+        assert_eq!(text, [request(0, 0), request(1, 0), request(0, 1), request(1, 1)].concat());
+        assert_eq!(requests, 4);
+        let script = ScriptPost { path: "/", headers: &[], body: "{topic}={payload}", lines: true };
+        let (_, text, requests) = written(&mut Post::scripted("h:1", &script, 38), 2);
+        let body = format!("bench.0={0}\nbench.1={0}\n", payload(0));
+        assert!(text.ends_with(&format!("\r\nContent-Length: {}\r\n\r\n{body}", body.len())));
+        assert_eq!(requests, 1);
+    }
+
+    fn answer(status: u16, body: &str) -> String {
+        format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+    }
+
+    /// Answers to three requests of which the second must be repeated.
+    fn answers() -> String {
+        let chunked = "HTTP/1.1 201 X\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n";
+        let (interim, empty) = ("HTTP/1.1 100 Continue\r\n\r\n", "HTTP/1.1 204 X\r\n\r\n");
+        [interim, chunked, &answer(429, "slow down"), empty].concat()
+    }
+
+    #[test]
+    fn an_answer_is_about_all_messages_of_its_request() {
+        let mut umbel = Post::umbel("h", "/", None);
+        let line = "{\"topic\":\"a\",\"id\":null}\n";
+        let refused = "{\"topic\":\"a\",\"error\":\"x\",\"status\":503}\n";
+        for (answer, again) in [
+            (answer(200, &line.repeat(3)), vec![]),
+            (answer(200, "thanks"), vec![]),
+            (answer(200, &[line, refused, line].concat()), vec![1]),
+            (answer(200, &[line, "{\"error\":\"no number\"}\n", line].concat()), vec![1]),
+            (answer(500, ""), vec![0, 1, 2]),
+        ] {
+            let (_, found, unanswered) = heard(&mut umbel, 3, answer.as_bytes(), 0).unwrap();
+            assert_eq!((found, unanswered), (again, 0), "{answer}");
+        }
+    }
+
+    #[test]
+    fn answers_that_are_no_use_end_the_connection_or_all() {
+        let refused = "{\"topic\":\"a\",\"error\":\"x\",\"status\":503}\n";
+        for (answer, ends) in [
+            (answer(400, "bad"), true),
+            (answer(302, "there"), true),
+            (answer(200, "{\"error\":\"forbidden\",\"status\":403}\n"), true),
+            (answer(200, &refused.repeat(2)), false),
+            ("SSH-2.0\r\n".to_owned(), false),
+            ("HTTP/1.1 200 X\r\n\r\n".to_owned(), false),
+            (answer(200, "").repeat(2), false),
+        ] {
+            let fault = heard(&mut Post::umbel("h", "/", None), 1, answer.as_bytes(), 0);
+            assert_eq!(matches!(fault.unwrap_err(), Fault::Final(_)), ends, "{answer}");
+        }
+    }
+
+    #[test]
+    fn an_end_that_is_announced_is_known() {
+        let mut post = Post::umbel("h", "/", None);
+        let answer = "HTTP/1.1 200 X\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+        heard(&mut post, 1, answer.as_bytes(), 0).unwrap();
+        assert!(post.is_over());
+        post.greet(&mut Vec::new());
+        assert!(!post.is_over());
+    }
+
+    proptest! {
+        #[test]
+        fn answers_cut_anywhere_say_the_same(cut in any::<prop::sample::Index>()) {
+            let answers = answers();
+            let cut = cut.index(answers.len() + 1);
+            let (_, again, unanswered) = heard(&mut each(), 3, answers.as_bytes(), cut).unwrap();
+            prop_assert_eq!((again, unanswered), (vec![1], 0));
+        }
+
+        #[test]
+        fn any_bytes_are_heard_without_a_panic(
+            start in prop::sample::select(vec!["", "HTTP/1.1 200 X\r\nContent-Length: 9\r\n\r\n"]),
+            bytes in prop::collection::vec(any::<u8>(), 0..60),
+        ) {
+            let bytes = [start.as_bytes(), &bytes].concat();
+            let _ = heard(&mut Post::umbel("h", "/", None), 3, &bytes, bytes.len() / 2);
+        }
+    }
+}

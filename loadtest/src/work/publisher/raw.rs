@@ -72,3 +72,44 @@ impl Way for Raw {
         (!self.heard.is_empty()).then(|| self.heard.escape_ascii().to_string())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::way::testing::{heard, written};
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn words_are_said_at_the_begin_and_for_each_message() {
+        let mut raw = Raw::new("CONNECT\r\n", "PUB {topic} {bytes}\r\n{payload}\r\n", "", 38);
+        let mut out = Vec::new();
+        raw.greet(&mut out);
+        assert_eq!(out, b"CONNECT\r\n");
+        let (_, text, _) = written(&mut raw, 2);
+        let begins: Vec<_> = text.lines().step_by(2).collect();
+        assert_eq!(begins, ["PUB bench.0 38", "PUB bench.1 38"]);
+    }
+
+    #[test]
+    fn without_an_expectation_nothing_heard_confirms() {
+        let mut raw = Raw::new("", "{payload}", "", 38);
+        assert!(raw.is_unanswered());
+        let (_, _, unanswered) = heard(&mut raw, 2, b"INFO {}\r\n-ERR no\r\n", 3).unwrap();
+        assert_eq!(unanswered, 2);
+        assert!(raw.last_words().unwrap().ends_with("-ERR no\\r\\n"));
+    }
+
+    proptest! {
+        #[test]
+        fn each_expected_word_confirms_one_wherever_it_is_cut(
+            between in prop::collection::vec("[a-z\r\n]{0,9}", 1..6),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let said = between.join("+OK\r\n");
+            let cut = cut.index(said.len() + 1);
+            let mut raw = Raw::new("", "{payload}", "+OK\r\n", 38);
+            let (_, again, unanswered) = heard(&mut raw, 7, said.as_bytes(), cut).unwrap();
+            prop_assert_eq!((again.len(), unanswered), (0, 8 - between.len()));
+        }
+    }
+}

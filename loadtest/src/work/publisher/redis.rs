@@ -90,3 +90,61 @@ impl Way for Commands {
         Ok(taken)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::way::testing::{heard, written};
+    use super::*;
+    use proptest::prelude::*;
+
+    fn channels() -> Channels {
+        Channels { address: ([127, 0, 0, 1], 1).into(), prefix: "p:".to_owned() }
+    }
+
+    fn plain() -> Commands {
+        Commands::plain(channels(), 38)
+    }
+
+    #[test]
+    fn a_call_with_a_key_names_where_it_is_kept() {
+        let keys = Keys::new();
+        let (_, text, requests) = written(&mut Commands::placed(channels(), 38, Some(keys)), 3);
+        assert_eq!((requests, text.matches("umbel_publish").count()), (1, 3));
+        for (topic, sequence) in [(0, 0), (1, 0), (0, 1)] {
+            let key = format!("{{p:bench.{topic}}}:once:{}", keys.of(sequence));
+            assert!(text.contains(&format!("\r\n${}\r\n{key}\r\n$38\r\n", key.len())), "{text}");
+        }
+        let (_, text, _) = written(&mut Commands::placed(channels(), 38, None), 1);
+        assert!(text.contains("\r\n1\r\n$9\r\np:bench.0\r\n$38\r\n"), "{text}");
+        let (_, text, _) = written(&mut plain(), 1);
+        assert!(text.starts_with("*3\r\n$7\r\nPUBLISH\r\n$9\r\np:bench.0\r\n$38\r\n"), "{text}");
+    }
+
+    #[test]
+    fn what_redis_cannot_now_is_told_from_what_it_never_will() {
+        for passing in ["LOADING x", "READONLY x", "ERR Function not found", "OOM x"] {
+            let answers = format!(":0\r\n-{passing}\r\n:1\r\n");
+            let (_, again, unanswered) = heard(&mut plain(), 3, answers.as_bytes(), 0).unwrap();
+            assert_eq!((again, unanswered), (vec![1], 0), "{passing}");
+        }
+        for error in ["NOAUTH x", "NOPERM x", "WRONGTYPE x", "UMBELKEY x", "ERR x"] {
+            let fault = heard(&mut plain(), 1, format!("-{error}\r\n").as_bytes(), 0).unwrap_err();
+            let Fault::Final(reason) = fault else { panic!("{fault:?}") };
+            assert_eq!(reason, format!("Redis refused: {error}"));
+        }
+        for nonsense in ["+OK\r\n", ":1\r\n:1\r\n"] {
+            let fault = heard(&mut plain(), 1, nonsense.as_bytes(), 0).unwrap_err();
+            assert!(matches!(fault, Fault::Lost(_)), "{fault:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn answers_cut_anywhere_say_the_same(cut in any::<prop::sample::Index>()) {
+            let answers = b":1\r\n*2\r\n$4\r\nab-1\r\n:0\r\n-LOADING x\r\n:0\r\n";
+            let cut = cut.index(answers.len() + 1);
+            let (_, again, unanswered) = heard(&mut plain(), 5, answers, cut).unwrap();
+            prop_assert_eq!((again, unanswered), (vec![2], 1));
+        }
+    }
+}

@@ -156,3 +156,116 @@ fn closed(payload: &[u8]) -> Fault {
     let text = format!("it closed the session with {code} {reason}");
     if FINAL_CLOSES.contains(&code) { Fault::fatal(text) } else { Fault::lost(text) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::way::testing::{heard, written};
+    use super::*;
+    use proptest::prelude::*;
+
+    const UPGRADED: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\n\
+        Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+
+    fn session() -> Session {
+        Session::new("h:1", "/ws", None)
+    }
+
+    fn said(lines: &[&str]) -> Vec<u8> {
+        let mut bytes = UPGRADED.to_vec();
+        for line in lines {
+            frame::write_text(&mut bytes, line.as_bytes());
+        }
+        bytes
+    }
+
+    fn fault(bytes: &[u8]) -> Fault {
+        heard(&mut session(), 1, bytes, 0).unwrap_err()
+    }
+
+    #[test]
+    fn a_command_has_its_number_and_key() {
+        let keys = Keys::new();
+        let (_, text, requests) = written(&mut Session::new("h:1", "/ws", Some(keys)), 2);
+        assert_eq!(requests, 1);
+        let begin =
+            "{\"id\":1,\"op\":\"publish\",\"topic\":\"bench.1\",\"text\":\"0000000000000000 ";
+        assert!(text.contains(begin), "{text}");
+        assert!(text.ends_with(&format!("\",\"key\":\"{}\"}}", keys.of(0))), "{text}");
+    }
+
+    #[test]
+    fn it_is_open_once_it_is_upgraded() {
+        let (mut session, mut out) = (session(), Vec::new());
+        session.greet(&mut out);
+        assert!(out.starts_with(b"GET /ws HTTP/1.1\r\n") && !session.is_open());
+        let (cut, rest) = UPGRADED.split_at(50);
+        let (mut batch, mut reply) = (Batch::default(), Vec::new());
+        assert_eq!(session.hear(cut, &mut batch, &mut reply).unwrap(), 0);
+        assert!(!session.is_open());
+        let whole = [cut, rest].concat();
+        assert_eq!(session.hear(&whole, &mut batch, &mut reply).unwrap(), whole.len());
+        assert!(session.is_open());
+    }
+
+    #[test]
+    fn what_passes_is_told_from_what_ends_the_run() {
+        let error = |code: &str| {
+            said(&[&format!("{{\"id\":0,\"op\":\"error\",\"code\":\"{code}\",\"message\":\"m\"}}")])
+        };
+        for code in ["unavailable", "rate_limited", "outcome_unknown"] {
+            assert_eq!(heard(&mut session(), 1, &error(code), 0).unwrap().1, [0], "{code}");
+        }
+        for code in ["forbidden", "too_large", "bad_request"] {
+            assert!(matches!(fault(&error(code)), Fault::Final(text) if text.contains(code)));
+        }
+        for (status, ends) in [(503, false), (429, false), (403, true), (404, true)] {
+            let head = format!("HTTP/1.1 {status} X\r\nContent-Length: 2\r\n\r\nno");
+            assert_eq!(matches!(fault(head.as_bytes()), Fault::Final(_)), ends, "{status}");
+        }
+        for (code, ends) in [(1012_u16, false), (1013, false), (4403, true), (1009, true)] {
+            let mut bytes = UPGRADED.to_vec();
+            bytes.extend_from_slice(&[0x80 | frame::CLOSE, 4]);
+            bytes.extend_from_slice(&code.to_be_bytes());
+            bytes.extend_from_slice(b"so");
+            let (Fault::Final(text) | Fault::Lost(text)) = fault(&bytes);
+            assert!(text.ends_with(&format!("{code} so")), "{text}");
+            assert_eq!(matches!(fault(&bytes), Fault::Final(_)), ends, "{code}");
+        }
+    }
+
+    #[test]
+    fn an_answer_to_another_command_ends_the_connection() {
+        for line in
+            ["{\"op\":\"published\",\"id\":1}", "{\"op\":\"error\",\"code\":\"limit\"}", "x"]
+        {
+            assert!(matches!(fault(&said(&[line])), Fault::Lost(_)), "{line}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn replies_cut_anywhere_say_the_same(cut in any::<prop::sample::Index>()) {
+            let mut bytes = said(&[
+                "{\"op\":\"welcome\",\"session\":\"1\",\"heartbeat_seconds\":25}",
+                "{\"id\":0,\"op\":\"published\",\"message_id\":null}",
+                "{\"id\":1,\"op\":\"error\",\"code\":\"unavailable\",\"message\":\"a \\\"b\\\"\"}\n\
+                 {\"id\":2,\"op\":\"published\",\"message_id\":\"00000000000000ab-1\"}",
+                "{\"op\":\"moving\",\"reconnect_after_ms\":5}",
+            ]);
+            bytes.extend_from_slice(&[0x80 | frame::PING, 2, b'h', b'i']);
+            let cut = cut.index(bytes.len() + 1);
+            let (reply, again, unanswered) = heard(&mut session(), 4, &bytes, cut).unwrap();
+            prop_assert_eq!((again, unanswered), (vec![1], 1));
+            prop_assert_eq!(reply, [0x8A, 0x82, 0, 0, 0, 0, b'h', b'i']);
+        }
+
+        #[test]
+        fn any_bytes_are_heard_without_a_panic(
+            upgraded in any::<bool>(),
+            bytes in prop::collection::vec(any::<u8>(), 0..60),
+        ) {
+            let start = if upgraded { UPGRADED } else { &[] };
+            let _ = heard(&mut session(), 2, &[start, &bytes].concat(), start.len());
+        }
+    }
+}

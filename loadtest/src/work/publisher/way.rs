@@ -80,3 +80,49 @@ impl<T> ByTopic<T> {
         &self.made[topic]
     }
 }
+
+#[cfg(test)]
+pub(super) mod testing {
+    use super::*;
+
+    /// Payloads of the least size.
+    fn template() -> Template {
+        Template::new(crate::wire::payload::MIN_BYTES).expect("the least size")
+    }
+
+    /// `way` sends messages of the topics 0, 1, 0, 1 and so on; says what it wrote.
+    pub(in super::super) fn written(way: &mut dyn Way, messages: usize) -> (Batch, String, u64) {
+        let mut batch = Batch::default();
+        for number in 0..messages {
+            let sequence = number as u64 / 2;
+            batch.push(Message { topic: number % 2, sequence, due: 5 });
+        }
+        let mut out = Vec::new();
+        let requests = way.write(batch.messages(), &mut template(), &mut out);
+        (batch, String::from_utf8_lossy(&out).into_owned(), requests)
+    }
+
+    /// What comes of a batch of `messages` when `bytes` are heard in two parts: what was replied, places of messages
+    /// that must be sent again, and how many aren't answered.
+    pub(in super::super) fn heard(
+        way: &mut dyn Way,
+        messages: usize,
+        bytes: &[u8],
+        cut: usize,
+    ) -> Result<(Vec<u8>, Vec<u64>, usize), Fault> {
+        let mut batch = Batch::default();
+        (0..messages as u64).for_each(|due| batch.push(Message { topic: 0, sequence: due, due }));
+        way.greet(&mut Vec::new());
+        way.write(batch.messages(), &mut template(), &mut Vec::new());
+        let (mut reply, mut kept) = (Vec::new(), Vec::new());
+        for part in [&bytes[..cut], &bytes[cut..]] {
+            kept.extend_from_slice(part);
+            let taken = way.hear(&kept, &mut batch, &mut reply)?;
+            kept.drain(..taken);
+        }
+        let unanswered = batch.unanswered();
+        batch.settle();
+        let again = batch.messages().iter().map(|message| message.sequence).collect();
+        Ok((reply, again, unanswered))
+    }
+}
