@@ -10,7 +10,8 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use servers::{Does, Scripted, Server, place};
+use servers::{Does, Scripted, Server, cut_once, place};
+use umbel_loadtest::channels::Channels;
 use umbel_loadtest::load::clock;
 use umbel_loadtest::load::target::topic_name;
 use umbel_loadtest::os::poller::Poller;
@@ -215,6 +216,27 @@ fn a_redis_that_is_killed_gets_the_rest_when_it_is_back() {
     assert_eq!(told(&redis, "XLEN umbel:bench.0\r\n"), ":100\r\n", "each has its place once");
 }
 
+#[test]
+fn what_was_published_before_the_connection_broke_is_no_double() {
+    let redis = Server::redis("cut");
+    let node = Server::node(Some(&redis));
+    for (topic, (by, answer)) in
+        [(By::Post, "\"id\":"), (By::Session, "\"op\":\"published\""), (By::History, "*2\r\n")]
+            .into_iter()
+            .enumerate()
+    {
+        let mut listener = Listener::new(&node, topic);
+        let mut feed = feed(by, if by == By::History { &redis } else { &node });
+        let address =
+            cut_once(if by == By::History { redis.address } else { node.address }, answer);
+        feed.place = Some(place(address));
+        feed.redis = Some(Channels { address, ..redis.channels() });
+        let figures = Driven::new(&feed, 10, PATIENCE).publish(topic, MESSAGES).unwrap();
+        assert_eq!((figures.requests, figures.failed_requests, figures.doubtful), (11, 1, 0));
+        listener.hears_all();
+    }
+}
+
 /// What Redis answers to `command`.
 fn told(redis: &Server, command: &str) -> String {
     let mut stream = TcpStream::connect(redis.address).unwrap();
@@ -289,6 +311,7 @@ fn what_will_never_pass_ends_the_run_with_the_answer_s_words() {
         ),
     ] {
         let error = told_to(vec![does], false).0.unwrap_err().to_string();
+        assert!(error.contains("doesn't take what is published: it answered with"), "{error}");
         assert!(error.contains("127.0.0.1:") && error.contains(words), "{error}");
     }
 }

@@ -1,7 +1,7 @@
 //! What is published to: a node and a Redis that can be killed and come back, and a server that answers as it is told.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -192,4 +192,38 @@ fn read_request(stream: &mut TcpStream) -> std::io::Result<String> {
     let mut body = vec![0; length.parse().unwrap()];
     stream.read_exact(&mut body)?;
     Ok(String::from_utf8(body).unwrap())
+}
+
+/// Passes bytes on to `server` and back, until the test's process ends. The first connection is cut when the server has
+/// said `answer`, which doesn't come through. Says where it listens.
+pub(crate) fn cut_once(server: SocketAddr, answer: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for (number, client) in listener.incoming().enumerate() {
+            let (client, server) = (client.unwrap(), TcpStream::connect(server).unwrap());
+            let mut forth = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            std::thread::spawn(move || std::io::copy(&mut forth.0, &mut forth.1));
+            // A connection that ends is as it should be.
+            let _ = pass_back(server, &client, (number == 0).then_some(answer));
+            let _ = client.shutdown(Shutdown::Both);
+        }
+    });
+    address
+}
+
+fn pass_back(
+    mut server: TcpStream,
+    mut client: &TcpStream,
+    until: Option<&str>,
+) -> std::io::Result<()> {
+    let mut buffer = [0; 16384];
+    loop {
+        let read = server.read(&mut buffer)?;
+        let said = String::from_utf8_lossy(&buffer[..read]);
+        if read == 0 || until.is_some_and(|until| said.contains(until)) {
+            return server.shutdown(Shutdown::Both);
+        }
+        client.write_all(&buffer[..read])?;
+    }
 }
