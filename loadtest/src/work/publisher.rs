@@ -12,6 +12,7 @@ mod post;
 mod raw;
 mod redis;
 mod session;
+mod tally;
 mod text;
 mod way;
 
@@ -22,7 +23,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use hdrhistogram::Histogram;
 
-use crate::load::clock;
 use crate::os::poller::{Poller, Ready};
 use crate::os::stream::Stream;
 use crate::wire::payload::Template;
@@ -30,6 +30,8 @@ use backoff::Backoff;
 use batch::{Batch, Message};
 use fault::Fault;
 pub use feed::Feed;
+pub use tally::PublishFigures;
+use tally::Tally;
 use way::Way;
 
 /// Longest answer that can be received.
@@ -38,10 +40,6 @@ const BUFFER: usize = 256 * 1024;
 const CONNECT: Duration = Duration::from_secs(1);
 /// Most messages that wait: while a server is away those that are due are kept.
 const MAX_WAITING: usize = 4_000_000;
-/// Significant digits of times.
-const DIGITS: u8 = 3;
-/// Longest time that is told apart, in nanoseconds.
-const LONGEST: u64 = 3_600_000_000_000;
 
 /// Publishes; see the module.
 pub struct Publisher {
@@ -65,27 +63,9 @@ pub struct Publisher {
     /// The batch was sent.
     under_way: bool,
     backoff: Backoff,
-    last_failure: Option<String>,
-    /// When something was confirmed last, or was added while there was nothing.
-    progress: Instant,
+    /// Messages added, by topic.
     published: Vec<u64>,
-    figures: PublishFigures,
-    times: Histogram<u64>,
-}
-
-/// What publishing came to so far.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct PublishFigures {
-    /// Messages that were to be published.
-    pub added: u64,
-    /// Those that the server has confirmed.
-    pub confirmed: u64,
-    /// Requests sent, repeats counted: POSTs, or batches of commands in one write.
-    pub requests: u64,
-    /// Batches that failed wholly or in part, and connections that weren't had or were lost before a batch was sent.
-    pub failed_requests: u64,
-    /// Messages that were sent again although they may have been published, without a key to tell.
-    pub doubtful: u64,
+    tally: Tally,
 }
 
 impl Publisher {
@@ -117,11 +97,8 @@ impl Publisher {
             batch: Batch::default(),
             under_way: false,
             backoff: Backoff::default(),
-            last_failure: None,
-            progress: Instant::now(),
             published: Vec::new(),
-            figures: PublishFigures::default(),
-            times: new_times(),
+            tally: Tally::new(),
         };
         publisher.greet();
         Ok(publisher)
@@ -139,15 +116,12 @@ impl Publisher {
 
     /// Adds the next message of `topic`, which was due at `due_nanos`; it waits until [`pump`](Self::pump) sends it.
     pub fn add(&mut self, topic: usize, due_nanos: u64) {
-        if self.outstanding() == 0 {
-            self.progress = Instant::now();
-        }
+        self.tally.add(self.outstanding() == 0);
         if self.published.len() <= topic {
             self.published.resize(topic + 1, 0);
         }
         let sequence = self.published[topic];
         self.published[topic] += 1;
-        self.figures.added += 1;
         self.waiting.push_back(Message { topic, sequence, due: due_nanos });
     }
 
@@ -163,12 +137,12 @@ impl Publisher {
 
     /// What it came to so far.
     pub fn figures(&self) -> PublishFigures {
-        self.figures
+        self.tally.figures
     }
 
     /// Times from when messages were due until they were confirmed, in nanoseconds, since the last call.
     pub fn take_times(&mut self) -> Histogram<u64> {
-        std::mem::replace(&mut self.times, new_times())
+        self.tally.take_times()
     }
 
     /// In what time [`pump`](Self::pump) has something to do even if nothing happens on the connection; `None`: not
@@ -178,7 +152,7 @@ impl Publisher {
             return None;
         }
         let now = Instant::now();
-        let limit = (self.progress + self.patience).saturating_duration_since(now);
+        let limit = self.tally.patience_left(self.patience, now);
         let busy = self.under_way || (self.link.is_some() && !self.way.is_open());
         Some(if busy { limit } else { limit.min(self.backoff.left(now)) })
     }
@@ -201,7 +175,7 @@ impl Publisher {
     /// Goes on after an event of its connection, as far as that may be, and pumps.
     pub fn serve(&mut self, ready: Ready, poller: &Poller) -> Result<()> {
         let served = self.flush_and_read(ready, poller);
-        self.note_confirmed();
+        self.tally.take_from(&mut self.batch, self.keyed);
         self.end_of(served)?;
         self.pump(poller)
     }
@@ -213,15 +187,16 @@ impl Publisher {
             "{waiting} messages wait to be published to {}",
             self.place
         );
-        if self.outstanding() == 0 || self.progress.elapsed() <= self.patience {
+        let left = self.tally.patience_left(self.patience, Instant::now());
+        if self.outstanding() == 0 || !left.is_zero() {
             return Ok(());
         }
-        let last = self.last_failure.as_deref().unwrap_or("none, it just didn't answer");
         let heard = self.way.last_words().map(|words| format!("; it said last {words}"));
         bail!(
-            "{} confirmed no message for {:.1} s; last failure: {last}{}",
+            "{} confirmed no message for {:.1} s; last failure: {}{}",
             self.place,
             self.patience.as_secs_f64(),
+            self.tally.last_failure(),
             heard.unwrap_or_default()
         )
     }
@@ -240,7 +215,7 @@ impl Publisher {
                 self.waiting.drain(..messages).for_each(|message| self.batch.push(message));
             }
             let (messages, template) = (self.batch.messages(), &mut self.template);
-            self.figures.requests += self.way.write(messages, template, link.unsent());
+            self.tally.figures.requests += self.way.write(messages, template, link.unsent());
             self.under_way = true;
         }
         link.flush(poller)?;
@@ -249,6 +224,7 @@ impl Publisher {
     }
 
     fn greet(&mut self) {
+        self.reply.clear();
         if let Some(link) = &mut self.link {
             self.way.greet(link.unsent());
         }
@@ -279,7 +255,7 @@ impl Publisher {
         if self.under_way && self.way.is_unanswered() && written {
             self.batch.confirm_all();
         }
-        self.note_confirmed();
+        self.tally.take_from(&mut self.batch, self.keyed);
         if self.under_way && self.batch.unanswered() == 0 {
             self.under_way = false;
             match self.batch.settle() {
@@ -289,22 +265,8 @@ impl Publisher {
         }
     }
 
-    fn note_confirmed(&mut self) {
-        let (before, now) = (self.figures.confirmed, clock::nanos());
-        for due in self.batch.take_confirmed() {
-            self.figures.confirmed += 1;
-            self.times.saturating_record(now.saturating_sub(due));
-        }
-        if self.figures.confirmed > before {
-            self.progress = Instant::now();
-        }
-        let doubtful = self.batch.take_doubtful();
-        self.figures.doubtful += if self.keyed { 0 } else { doubtful };
-    }
-
     fn failed(&mut self, reason: String) {
-        self.figures.failed_requests += 1;
-        self.last_failure = Some(reason);
+        self.tally.fail(reason);
         self.backoff.grow(Instant::now());
     }
 
@@ -332,8 +294,4 @@ impl Publisher {
             self.failed(reason);
         }
     }
-}
-
-fn new_times() -> Histogram<u64> {
-    Histogram::new_with_max(LONGEST, DIGITS).expect("bounds and digits are possible ones")
 }
