@@ -46,10 +46,6 @@ const STUCK: Duration = Duration::from_secs(10);
 /// How many admin connections are served at once. Few ask, and none may starve the rest.
 const MAX_CONNECTIONS: usize = 64;
 
-/// How often is looked whether the log's filter is due to change back. Here, and not where lines are
-/// written: that thread waits for whoever reads them.
-const LOG_TICK: Duration = Duration::from_secs(1);
-
 /// How long an admin connection may stay.
 const CONNECTION_DEADLINE: Duration = Duration::from_mins(5);
 
@@ -131,7 +127,6 @@ impl Admin {
         };
         let admin = Rc::new(self);
         let mut connections = JoinSet::new();
-        let mut log_tick = tokio::time::interval(LOG_TICK);
         loop {
             tokio::select! {
                 accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
@@ -144,12 +139,17 @@ impl Admin {
                     }
                 },
                 Some(_) = connections.join_next() => {}
-                _ = log_tick.tick() => {
-                    if let Some(log) = &admin.log {
-                        log.control.revert_if_due();
-                    }
-                }
+                () = admin.revert_log() => unreachable!("watches until it is dropped"),
             }
+        }
+    }
+
+    /// Has the log's filter change back when that is due. Here, and not where lines are written: that
+    /// thread waits for whoever reads them.
+    async fn revert_log(&self) {
+        match &self.log {
+            Some(log) => log.control.revert_in_time().await,
+            None => std::future::pending().await,
         }
     }
 

@@ -35,7 +35,7 @@ use format::{Format, Head};
 use pipe::Pipe;
 use quota::Quotas;
 
-/// How often the log looks after what is due by time.
+/// How often the log looks after what is due by time, while anything may be.
 const TICK: Duration = Duration::from_secs(1);
 
 /// How long the end of the process waits for lines to be written.
@@ -117,7 +117,8 @@ impl Lines {
     fn write_to(&self, out: &mut impl Write) {
         let mut seen_dropped = 0;
         loop {
-            let (mut batch, is_last) = self.pipe.take(TICK);
+            let patience = (!self.quotas.is_empty()).then_some(TICK);
+            let (mut batch, is_last) = self.pipe.take(patience);
             for owed in self.quotas.sweep(Instant::now(), is_last) {
                 let head = Head::of(owed.metadata);
                 let text = "More lines like this one were suppressed";

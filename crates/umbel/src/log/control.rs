@@ -3,6 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
 use tracing_subscriber::reload::Handle;
 use tracing_subscriber::{EnvFilter, Registry};
 
@@ -13,6 +14,8 @@ use super::LogFilter;
 pub(crate) struct Control {
     handle: Handle<EnvFilter, Registry>,
     state: Mutex<InForce>,
+    /// Another filter was set.
+    changed: Notify,
 }
 
 /// Which filter holds, and for how long.
@@ -25,7 +28,7 @@ pub(crate) struct InForce {
 
 impl Control {
     pub(super) fn new(handle: Handle<EnvFilter, Registry>, filter: LogFilter) -> Self {
-        Self { handle, state: Mutex::new(InForce { filter, then: None }) }
+        Self { handle, state: Mutex::new(InForce { filter, then: None }), changed: Notify::new() }
     }
 
     /// Which filter holds now.
@@ -42,6 +45,7 @@ impl Control {
         };
         state.then = span.map(|span| (stays, Instant::now() + span));
         state.filter = filter;
+        self.changed.notify_one();
         self.enforce(&state, || {
             tracing::info!(
                 filter = state.filter.as_str(),
@@ -52,8 +56,29 @@ impl Control {
         state.clone()
     }
 
+    /// Goes back to the filter that was to stay whenever it is time. Never returns. One may do it
+    /// at a time.
+    ///
+    /// Cancel safe: what is due is looked up anew.
+    pub(crate) async fn revert_in_time(&self) {
+        loop {
+            // A copy: the lock isn't held while it waits.
+            let due = self.lock().then.as_ref().map(|(_, at)| *at);
+            let passed = async {
+                match due {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = passed => self.revert_if_due(),
+                () = self.changed.notified() => {}
+            }
+        }
+    }
+
     /// Goes back to the filter that was to stay, if it is time.
-    pub(crate) fn revert_if_due(&self) {
+    fn revert_if_due(&self) {
         let mut state = self.lock();
         let is_due = state.then.as_ref().is_some_and(|(_, at)| *at <= Instant::now());
         if is_due && let Some((filter, _)) = state.then.take() {
@@ -89,6 +114,28 @@ mod tests {
 
     fn filter(text: &str) -> LogFilter {
         LogFilter::parse(text).unwrap()
+    }
+
+    #[tokio::test]
+    async fn who_waits_hears_of_a_filter_that_is_set_meanwhile() {
+        let (_layer, handle) = reload::Layer::<_, Registry>::new(filter("info").build());
+        let control = Control::new(handle, filter("info"));
+        let sets = async {
+            // Now it is waited for nothing, and then for an hour.
+            tokio::task::yield_now().await;
+            control.set(filter("trace"), Some(Duration::from_hours(1)));
+            tokio::task::yield_now().await;
+            control.set(filter("debug"), Some(Duration::from_millis(10)));
+            while control.in_force().then.is_some() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let deadline = Duration::from_secs(10);
+        tokio::select! {
+            () = control.revert_in_time() => unreachable!("it never returns"),
+            within = tokio::time::timeout(deadline, sets) => within.expect("it comes back"),
+        }
+        assert_eq!(control.in_force().filter, filter("info"));
     }
 
     #[test]

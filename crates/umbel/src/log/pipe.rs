@@ -42,11 +42,18 @@ impl Pipe {
         true
     }
 
-    /// Waits for lines, for a while at most, and takes all there are; whether these are the last.
-    pub(super) fn take(&self, patience: Duration) -> (Vec<u8>, bool) {
+    /// Waits for lines, perhaps for a while at most, and takes all there are; whether these are the
+    /// last.
+    pub(super) fn take(&self, patience: Option<Duration>) -> (Vec<u8>, bool) {
         let is_idle = |state: &mut State| state.waiting.is_empty() && !state.is_closing;
-        let waited = self.comes.wait_timeout_while(self.lock(), patience, is_idle);
-        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let state = self.lock();
+        let mut state = match patience {
+            Some(patience) => {
+                let waited = self.comes.wait_timeout_while(state, patience, is_idle);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+            None => self.comes.wait_while(state, is_idle).unwrap_or_else(PoisonError::into_inner),
+        };
         let spare = std::mem::take(&mut state.spare);
         (std::mem::replace(&mut state.waiting, spare), state.is_closing)
     }

@@ -85,6 +85,11 @@ impl Quotas {
         told
     }
 
+    /// Whether no place has logged lately. The first line of a place is within its quota.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<Identifier, Quota>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
