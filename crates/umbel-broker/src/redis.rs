@@ -16,6 +16,7 @@
 
 mod answer;
 mod archive;
+mod beat;
 mod connect;
 mod fault;
 mod intake;

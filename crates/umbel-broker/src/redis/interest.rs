@@ -97,7 +97,9 @@ impl Interest {
 
     /// Undoes [`Interest::attach`].
     pub(super) fn detach(&self, worker: WorkerId, topic: &Topic) {
-        self.lock().detach(worker, topic, Instant::now());
+        if self.lock().detach(worker, topic, Instant::now()) {
+            self.changed.notify_one();
+        }
     }
 
     /// Waits until there may be changes to make.
@@ -152,6 +154,20 @@ mod tests {
 
     fn topic(name: &str) -> Topic {
         Topic::new(name).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_link_hears_of_the_first_topic_that_lingers() {
+        let interest = Arc::new(Interest::new(LINGER, 0));
+        for name in ["a", "b"] {
+            drop(interest.attach(worker(0), &topic(name), None));
+        }
+        let hears = async || tokio::time::timeout(LINGER, interest.changed()).await.is_ok();
+        assert_eq!((hears().await, hears().await), (true, false), "two came");
+        interest.detach(worker(0), &topic("a"));
+        assert!(hears().await);
+        interest.detach(worker(0), &topic("b"));
+        assert!(!hears().await, "it looks after topics that linger already");
     }
 
     #[tokio::test(start_paused = true)]

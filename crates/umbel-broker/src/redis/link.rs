@@ -8,8 +8,9 @@ use redis::aio::MultiplexedConnection;
 use redis::{ConnectionAddr, RedisResult};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::Handle;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, interval, sleep};
 
+use super::beat::{Beat, TICK};
 use super::connect::{Connections, connect};
 use super::fault::{Fault, FaultKind};
 use super::intake::Intake;
@@ -23,12 +24,6 @@ use super::settings::RedisSettings;
 use super::status::Status;
 use super::url::RedisUrl;
 use crate::{Mailbox, Parcel};
-
-/// How often deadlines are looked at.
-const TICK: Duration = Duration::from_millis(250);
-
-/// Every so many ticks a probe begins: once a second.
-const TICKS_PER_PROBE: u32 = 4;
 
 /// How many topics go into one SUBSCRIBE.
 const TOPICS_PER_COMMAND: usize = 512;
@@ -237,9 +232,7 @@ impl Carrying {
         self.interest.lock().begin();
         let mut subscribe = redis::cmd("SUBSCRIBE");
         self.output = subscribe.arg(self.probe.channel()).get_packed_command();
-        let mut ticks = interval(TICK);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut tick = 0;
+        let mut beat = Beat::start();
         let mut reply: Option<ProbeReply> = None;
         loop {
             self.put_changes();
@@ -253,21 +246,28 @@ impl Carrying {
                 wrote = writer.write(&self.output[self.written..]), if self.has_output() => {
                     wrote.map(|bytes| self.wrote(bytes)).map_err(|error| Fault::lost(&error))
                 }
-                () = self.interest.changed() => Ok(()),
+                () = self.interest.changed() => {
+                    if self.interest.lock().has_leaving() {
+                        beat.hurry();
+                    }
+                    Ok(())
+                }
                 () = room(waiting.as_deref()), if waiting.is_some() => {
                     self.full = None;
                     self.probe.excuse(Instant::now());
                     Ok(())
                 }
-                now = ticks.tick() => {
-                    tick += 1;
-                    if tick % TICKS_PER_PROBE == 1
+                now = beat.tick() => {
+                    let looks_again = self.looks_again();
+                    if beat.is_full_second(now)
                         && let Some(command) = self.probe.begin(now)
                     {
                         self.metrics.canaries_sent.add(self.canary.is_some().into());
                         reply = Some(ask(commands.clone(), command));
                     }
-                    self.ticked(now)
+                    let ticked = self.ticked(now);
+                    beat.rest(now, looks_again);
+                    ticked
                 }
                 replied = poll_reply(&mut reply), if reply.is_some() => {
                     reply = None;
@@ -316,6 +316,11 @@ impl Carrying {
         for mailbox in &**mailboxes {
             mailbox.push(Parcel::Canary(published));
         }
+    }
+
+    /// Whether there are deadlines that don't wait for the next probe.
+    fn looks_again(&self) -> bool {
+        self.full.is_some() || self.probe.is_under_way() || self.interest.lock().has_leaving()
     }
 
     fn ticked(&mut self, now: Instant) -> Result<(), Fault> {

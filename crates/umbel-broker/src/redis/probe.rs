@@ -72,6 +72,11 @@ impl Probe {
         Some(command)
     }
 
+    /// Whether an echo is awaited.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.under_way.is_some()
+    }
+
     /// What came by the probe's channel; if it is the echo of the probe under way, when that was
     /// sent.
     pub(super) fn echoed(&mut self, payload: &[u8]) -> Option<Instant> {

@@ -122,9 +122,11 @@ impl Table {
         }
     }
 
-    pub(super) fn detach(&mut self, worker: WorkerId, topic: &Topic, now: Instant) {
+    /// Undoes [`Table::attach`]. Whether this is the first topic to linger, for which the time
+    /// begins to be looked at.
+    pub(super) fn detach(&mut self, worker: WorkerId, topic: &Topic, now: Instant) -> bool {
         let Some(entry) = self.topics.get_mut(topic) else {
-            return;
+            return false;
         };
         entry.workers.remove(worker);
         entry.owed.remove(worker);
@@ -132,8 +134,15 @@ impl Table {
             entry.left = now;
             if !std::mem::replace(&mut entry.leaving, true) {
                 self.leaving.push_back((now, topic.clone()));
+                return self.leaving.len() == 1;
             }
         }
+        false
+    }
+
+    /// Whether there are topics that linger.
+    pub(in crate::redis) fn has_leaving(&self) -> bool {
+        !self.leaving.is_empty()
     }
 
     /// Whether there are changes to make.
