@@ -12,6 +12,7 @@ mod labels;
 mod leave;
 mod memory;
 mod metrics;
+mod metronome;
 mod pace;
 mod peak;
 mod pull;

@@ -43,13 +43,14 @@ pub(crate) fn run(seed: Seed) -> io::Result<()> {
     let local = LocalSet::new();
     local.block_on(&runtime, async move {
         let listener = TcpListener::from_std(seed.listener.try_clone()?)?;
+        let metronome = ticks::metronome()?;
         let worker = Worker::new(&seed);
         // The other descriptor of the same socket must not keep it open.
         drop(seed.listener);
         tokio::select! {
             () = worker.tasks.count_turns() => unreachable!("counts until it is dropped"),
             () = fan_out::fan_out(&worker) => unreachable!("fans out until it is dropped"),
-            () = ticks::tick(&worker) => unreachable!("ticks until it is dropped"),
+            error = ticks::tick(&worker, metronome) => return Err(error),
             () = serve_and_leave(&worker, listener, seed.stages) => {}
         }
         tokio::select! {

@@ -1,13 +1,15 @@
 //! The tick of a worker: deadlines, heartbeats, and what is only worth doing now and then.
 
+use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::Instant;
 use umbel_hub::Skipped;
 use umbel_metrics::LabelSet;
 
 use super::labels::Skip;
+use super::metronome::Metronome;
 use super::{Held, Timer, Worker};
 use crate::session::{CloseReason, Phase, Session, SessionRef};
 use crate::wheel::{TICK_MILLIS, Tick};
@@ -24,17 +26,24 @@ const FRAME_SECONDS: u32 = 30;
 /// What tokio calls a worker: an event loop on one thread has one.
 const THE_ONLY_WORKER: usize = 0;
 
-/// Turns the worker's wheel. Never returns.
-pub(super) async fn tick(worker: &Rc<Worker>) {
-    let mut ticks = interval(Duration::from_millis(TICK_MILLIS.into()));
-    // Every tick is one turn of the wheel: after a stall they come at once.
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
-    for count in (0..TICKS_PER_SECOND).cycle() {
-        let scheduled = ticks.tick().await;
+/// The beat that the worker's wheel turns to.
+pub(super) fn metronome() -> io::Result<Metronome> {
+    Metronome::start(Duration::from_millis(TICK_MILLIS.into()))
+}
+
+/// Turns the worker's wheel. Returns if its beat fails.
+pub(super) async fn tick(worker: &Rc<Worker>, mut metronome: Metronome) -> io::Error {
+    let mut counts = (0..TICKS_PER_SECOND).cycle();
+    loop {
+        // Every tick is one turn of the wheel, also of those that come at once after a stall.
+        let scheduled = match metronome.tick().await {
+            Ok(scheduled) => scheduled,
+            Err(error) => return error,
+        };
         worker.observe_lag(scheduled.elapsed());
         worker.mind_memory();
         worker.export();
-        if count == 0 {
+        if counts.next() == Some(0) {
             worker.every_second(scheduled);
         }
         worker.retry_waiting();
