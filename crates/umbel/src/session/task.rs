@@ -50,8 +50,9 @@ impl SessionTask {
             return Alive::No;
         }
         // A command may have waited for its replies to be taken, so it comes after the write.
+        let goes_on = self.running.is_some() || self.has_left();
         self.poll_running(context);
-        let mut alive = self.take_input(context, &[]);
+        let mut alive = if goes_on { self.take_input(context, &[]) } else { Alive::Yes };
         for _ in 0..READS_PER_TURN {
             if matches!(alive, Alive::No) || self.rests() {
                 return alive;
@@ -80,6 +81,15 @@ impl SessionTask {
             self.worker.flush(&mut hub, self.session.key);
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Whether input or replies were left from an earlier turn. Most sessions have neither, and are
+    /// woken by a pong.
+    fn has_left(&self) -> bool {
+        let mut hub = self.worker.hub.borrow_mut();
+        let has_partial = Worker::alive_mut(&mut hub, self.session)
+            .is_none_or(|state| state.incoming.has_partial());
+        has_partial || hub.control_len(self.session.key) > 0
     }
 
     /// Whether input must wait: for a command, or until replies were read.
