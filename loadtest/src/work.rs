@@ -13,3 +13,4 @@ pub mod result;
 pub mod script;
 pub mod shape;
 pub mod speech;
+pub mod times;
