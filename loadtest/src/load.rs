@@ -31,7 +31,7 @@ use target::Target;
 
 const PUBLISHER: u64 = u64::MAX;
 /// Longest message that can be received.
-const BUFFER: usize = 256 * 1024;
+pub(crate) const BUFFER: usize = 256 * 1024;
 /// How long a wait for events lasts at most, so that interrupts and deadlines are seen.
 const LOOK_UP: Duration = Duration::from_millis(50);
 /// The sleep between two looks at the sockets; with the timer's slack it lasts about 0.1 ms, in which a
@@ -289,28 +289,36 @@ impl Load {
                 self.audience.serve(ready, &self.poller, &mut self.buffer, observer)?;
             }
         }
-        if self.gather && (1..PLENTY).contains(&events) {
-            // Cut short by a signal, the nap has done its work too.
-            let _ = rustix::thread::nanosleep(&timespec(GATHER));
+        if self.gather {
+            gather(events);
         }
         Ok(())
     }
 }
 
+/// Naps after a look that found so many `events`, so that the next finds more.
+pub(crate) fn gather(events: usize) {
+    if (1..PLENTY).contains(&events) {
+        // Cut short by a signal, the nap has done its work too.
+        let _ = rustix::thread::nanosleep(&timespec(GATHER));
+    }
+}
+
 /// Notices when nothing happens for too long.
-struct Patience {
+pub(crate) struct Patience {
     limit: Duration,
     progress: u64,
     since: Option<Instant>,
 }
 
 impl Patience {
-    fn new(limit: Duration) -> Self {
+    /// Nothing has happened yet.
+    pub(crate) fn new(limit: Duration) -> Self {
         Self { limit, progress: 0, since: None }
     }
 
     /// Whether `progress` has stayed the same up to the limit.
-    fn is_over(&mut self, progress: u64) -> bool {
+    pub(crate) fn is_over(&mut self, progress: u64) -> bool {
         if self.progress != progress {
             self.progress = progress;
             self.since = None;

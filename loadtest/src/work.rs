@@ -7,6 +7,7 @@
 //! talk by [`orders`] and read one monotonic clock.
 
 pub mod file;
+pub mod holder;
 pub mod orders;
 pub mod publisher;
 pub mod result;

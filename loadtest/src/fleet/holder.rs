@@ -98,15 +98,11 @@ impl Holder {
     }
 
     fn take_orders(&mut self) -> Result<bool> {
-        let read = match rustix::io::read(io::stdin(), &mut *self.buffer) {
-            Err(Errno::INTR) => return Ok(true),
-            read => read?,
-        };
-        self.orders.push(&self.buffer[..read])?;
+        let more = self.orders.fill(io::stdin(), &mut self.buffer)?;
         while let Some(line) = self.orders.take() {
             self.obey(orders::parse(&line)?)?;
         }
-        Ok(read > 0)
+        Ok(more)
     }
 
     fn obey(&mut self, order: Order) -> Result<()> {

@@ -3,16 +3,19 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 
 use anyhow::{Context, Result, ensure};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::receipts::Receipts;
 use crate::load::ledger::Integrity;
 use crate::wire::subscribe::Dialect;
 
-/// Longest line that is read: receipts of one message have some thousand pairs of numbers.
-const LONGEST: usize = 1 << 20;
+/// Longest line that is read: what a holder reports of a run has up to a hundred thousand times, and as many topics
+/// have a number each.
+const LONGEST: usize = 16 << 20;
 /// Different reasons that are told apart; there are hardly more than two.
 const REASONS: usize = 16;
 
@@ -106,9 +109,7 @@ impl State {
     /// Counts one that was refused or lost.
     pub fn count_end(&mut self, node: usize, reason: String) {
         *self.by_node.entry(node).or_default() += 1;
-        let known = self.reasons.len() < REASONS || self.reasons.contains_key(&reason);
-        let reason = if known { reason } else { "other reasons".to_owned() };
-        *self.reasons.entry(reason).or_default() += 1;
+        count_reason(&mut self.reasons, reason);
     }
 
     /// Adds another holder's.
@@ -124,6 +125,13 @@ impl State {
             *self.reasons.entry(reason.clone()).or_default() += count;
         }
     }
+}
+
+/// Counts one end for `reason`, or for other reasons when too many are known.
+pub fn count_reason(reasons: &mut BTreeMap<String, u64>, reason: String) {
+    let known = reasons.len() < REASONS || reasons.contains_key(&reason);
+    let reason = if known { reason } else { "other reasons".to_owned() };
+    *reasons.entry(reason).or_default() += 1;
 }
 
 /// `told` as one line.
@@ -144,6 +152,18 @@ pub fn parse<T: DeserializeOwned>(line: &[u8]) -> Result<T> {
 pub struct Lines(Vec<u8>);
 
 impl Lines {
+    /// Adds what there is to read, through `buffer`; false when there will be no more.
+    pub fn fill(&mut self, from: impl AsFd, buffer: &mut [u8]) -> Result<bool> {
+        match rustix::io::read(from, &mut *buffer) {
+            Err(Errno::INTR) => Ok(true),
+            read => {
+                let read = read?;
+                self.push(&buffer[..read])?;
+                Ok(read > 0)
+            }
+        }
+    }
+
     /// Adds what was read.
     pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
         ensure!(self.0.len() + bytes.len() <= LONGEST, "a line is longer than {LONGEST} bytes");

@@ -61,6 +61,11 @@ impl Track {
         }
     }
 
+    /// The lowest number above all that were received.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
     /// How many of the messages below `end` haven't come.
     pub fn lost(&self, end: u64) -> u64 {
         let gaps = self.missing.iter();

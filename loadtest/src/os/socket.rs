@@ -9,6 +9,8 @@ use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, SocketFlags, Socket
 
 /// Connections that may wait for an accept; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 65_535;
+/// Bytes of a receive buffer that is kept small.
+const SMALL_BUFFER: usize = 8192;
 
 /// A listener whose accepted sockets inherit `TCP_NODELAY`, which saves a call for each.
 pub fn listen(address: SocketAddr) -> io::Result<OwnedFd> {
@@ -35,6 +37,12 @@ pub fn connect(remote: SocketAddr, local: Option<SocketAddr>) -> io::Result<Owne
         Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Lets little wait in `socket` for its reader: the rest waits at the other side.
+pub fn keep_buffer_small(socket: impl AsFd) -> io::Result<()> {
+    // The kernel takes twice of it. A window that was told when it connected isn't taken back.
+    Ok(sockopt::set_socket_recv_buffer_size(socket, SMALL_BUFFER)?)
 }
 
 fn open(address: SocketAddr) -> io::Result<OwnedFd> {

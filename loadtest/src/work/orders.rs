@@ -25,8 +25,8 @@ pub enum Order {
     },
     /// Close all sessions but the steady ones, and open them again as fast as may be.
     Storm,
-    /// The window is over: cuts and churn end, who is away comes back; nothing is noted any more but what was received.
-    /// Wait until all sessions have all of what was published, or nothing came for as long as the patience; then
+    /// The window is over: cuts and churn end, who is away comes back, slow readers catch up. Times are noted only of
+    /// messages that were due before. Wait until all sessions have all of what was published, or nothing came for as long as the patience; then
     /// answer with [`Said::Report`].
     End {
         /// How many messages each topic has had since the start, by topic number.
@@ -118,10 +118,11 @@ pub struct Report {
     pub gaps: u64,
     /// Sessions that weren't open at the end.
     pub never_returned: u64,
-    /// From when a message was due to its receipt by each session, those received after a return left out; with a
-    /// storm, of the steady sessions alone.
+    /// From when a message was due to its receipt by each session, those received after a return and slow readers left
+    /// out; with a storm, of the steady sessions alone.
     pub delivery: Times,
-    /// From the begin of a connect to the open subscription, returns and the first opening alike.
+    /// From the begin of a connect to the open subscription: of those in the window, or of those before it if there
+    /// were none.
     pub connect: Times,
     /// Of messages that were due while a session was away: from the begin of the connect with which it came back to
     /// the receipt.

@@ -1,0 +1,223 @@
+//! The times that a holder notes.
+
+use anyhow::Result;
+use hdrhistogram::Histogram;
+
+use crate::work::orders::{Report, Times};
+use crate::work::times::histogram;
+
+/// Messages whose last receipt is noted.
+const LAST_RECEIPTS: usize = 100_000;
+
+/// One receipt.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Receipt {
+    /// When it was read; this and all times in nanoseconds of the clock.
+    pub(super) at: u64,
+    /// When the message was due.
+    pub(super) due: u64,
+    /// The message's number in its topic.
+    pub(super) sequence: u64,
+    /// When the session's connection was begun.
+    pub(super) begun: u64,
+    /// Whether the session is one of those whose times tell of the server.
+    pub(super) is_witness: bool,
+}
+
+/// Times since the window's begin. Messages count that were due in it, though they come behind its end: else the
+/// slowest would be left out.
+#[derive(Debug)]
+pub(super) struct Notes {
+    /// When the window began; before, nothing is noted but connects.
+    begin: u64,
+    end: u64,
+    delivery: Histogram<u64>,
+    replay: Histogram<u64>,
+    connect: Histogram<u64>,
+    /// Connects before the window: told if there were none in it.
+    first_connects: Histogram<u64>,
+    last: Option<LastReceipts>,
+}
+
+impl Notes {
+    /// Nothing yet; last receipts only if all have the same topic.
+    pub(super) fn new(has_one_topic: bool) -> Result<Self> {
+        Ok(Self {
+            begin: u64::MAX,
+            end: u64::MAX,
+            delivery: histogram()?,
+            replay: histogram()?,
+            connect: histogram()?,
+            first_connects: histogram()?,
+            last: has_one_topic.then(LastReceipts::default),
+        })
+    }
+
+    /// The window begins.
+    pub(super) fn begin(&mut self, now: u64) {
+        self.begin = now;
+        std::mem::swap(&mut self.first_connects, &mut self.connect);
+        self.connect.reset();
+        self.delivery.reset();
+        self.replay.reset();
+        self.last = self.last.take().map(|_| LastReceipts::default());
+    }
+
+    /// It ends.
+    pub(super) fn end(&mut self, now: u64) {
+        self.end = now;
+    }
+
+    /// Whether receipts are noted.
+    #[inline]
+    pub(super) fn is_on(&self) -> bool {
+        self.begin != u64::MAX
+    }
+
+    /// Enters a receipt.
+    ///
+    /// HOT PATH: once per delivery.
+    #[inline]
+    pub(super) fn enter(&mut self, receipt: Receipt) {
+        let Receipt { at, due, sequence, begun, is_witness } = receipt;
+        if due < self.begin || due >= self.end {
+            return;
+        }
+        if due < begun {
+            self.replay.saturating_record(at.saturating_sub(begun));
+        } else if is_witness {
+            let nanos = at.saturating_sub(due);
+            self.delivery.saturating_record(nanos);
+            if let Some(last) = &mut self.last {
+                last.enter(sequence, nanos);
+            }
+        }
+    }
+
+    /// Enters a subscription that is open at `now` and whose connect was begun then.
+    pub(super) fn enter_connect(&mut self, begun: u64, now: u64) {
+        if now < self.end {
+            self.connect.saturating_record(now.saturating_sub(begun));
+        }
+    }
+
+    /// Writes all into `report`.
+    pub(super) fn tell(&self, report: &mut Report) {
+        let connects = [&self.connect, &self.first_connects];
+        let connects = connects.into_iter().find(|times| !times.is_empty());
+        report.connect = connects.map(Times::of).unwrap_or_default();
+        report.delivery = Times::of(&self.delivery);
+        report.replay = Times::of(&self.replay);
+        if let Some(last) = &self.last {
+            report.first_sequence = last.first;
+            report.last_receipts.clone_from(&last.nanos);
+        }
+    }
+}
+
+/// The longest time of each message; none of those that nobody had.
+#[derive(Debug, Default)]
+struct LastReceipts {
+    first: u64,
+    nanos: Vec<u64>,
+}
+
+impl LastReceipts {
+    #[inline]
+    fn enter(&mut self, sequence: u64, nanos: u64) {
+        let index = sequence.wrapping_sub(self.first);
+        match usize::try_from(index).ok().and_then(|index| self.nanos.get_mut(index)) {
+            Some(longest) => *longest = nanos.max(*longest),
+            None => self.make_room(sequence, nanos),
+        }
+    }
+
+    /// Mostly for the next message; the first to come needn't be the first of the window.
+    #[cold]
+    fn make_room(&mut self, sequence: u64, nanos: u64) {
+        if self.nanos.is_empty() {
+            self.first = sequence;
+        }
+        let first = self.first.min(sequence);
+        let end = (self.first + self.nanos.len() as u64).max(sequence + 1);
+        let Some(length) = usize::try_from(end - first).ok().filter(|it| *it <= LAST_RECEIPTS)
+        else {
+            return;
+        };
+        let before = usize::try_from(self.first - first).unwrap_or(0);
+        self.nanos.splice(..0, std::iter::repeat_n(0, before));
+        self.nanos.resize(length, 0);
+        self.first = first;
+        self.enter(sequence, nanos);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn receipt(due: u64, at: u64, sequence: u64) -> Receipt {
+        Receipt { at, due, sequence, begun: 0, is_witness: true }
+    }
+
+    fn told(notes: &Notes) -> Report {
+        let mut report = Report::default();
+        notes.tell(&mut report);
+        report
+    }
+
+    #[test]
+    fn what_was_due_in_the_window_counts_whenever_it_comes() {
+        let mut notes = Notes::new(true).unwrap();
+        assert!(!notes.is_on());
+        notes.enter(receipt(90, 95, 0));
+        notes.begin(100);
+        notes.enter(receipt(99, 150, 1));
+        notes.enter(receipt(100, 150, 2));
+        notes.end(200);
+        notes.enter(receipt(199, 299, 3));
+        notes.enter(receipt(200, 299, 4));
+        let report = told(&notes);
+        assert_eq!(report.delivery, Times(vec![(50, 1), (100, 1)]));
+        assert_eq!((report.first_sequence, report.last_receipts), (2, vec![50, 100]));
+        assert_eq!(report.replay, Times::default());
+    }
+
+    #[test]
+    fn what_was_due_before_the_return_counts_from_the_return() {
+        let mut notes = Notes::new(true).unwrap();
+        notes.begin(100);
+        notes.enter(Receipt { begun: 150, ..receipt(120, 170, 0) });
+        notes.enter(Receipt { begun: 150, ..receipt(150, 180, 1) });
+        notes.enter(Receipt { is_witness: false, ..receipt(150, 190, 2) });
+        let report = told(&notes);
+        assert_eq!(report.replay, Times(vec![(20, 1)]));
+        assert_eq!(report.delivery, Times(vec![(30, 1)]));
+        assert_eq!((report.first_sequence, report.last_receipts), (1, vec![30]));
+    }
+
+    #[test]
+    fn connects_of_the_window_are_told_or_else_the_first_ones() {
+        let mut notes = Notes::new(false).unwrap();
+        notes.enter_connect(0, 10);
+        notes.begin(100);
+        assert_eq!(told(&notes).connect, Times(vec![(10, 1)]));
+        notes.enter_connect(110, 130);
+        notes.end(200);
+        notes.enter_connect(190, 230);
+        assert_eq!(told(&notes).connect, Times(vec![(20, 1)]));
+    }
+
+    #[test]
+    fn the_longest_receipt_is_kept_in_whatever_order_messages_come() {
+        let mut last = LastReceipts::default();
+        for (sequence, nanos) in [(5, 50), (7, 70), (5, 40), (7, 90), (3, 30)] {
+            last.enter(sequence, nanos);
+        }
+        assert_eq!((last.first, last.nanos.as_slice()), (3, [30, 0, 50, 0, 90].as_slice()));
+        last.enter(3 + LAST_RECEIPTS as u64, 1);
+        assert_eq!(last.nanos.len(), 5);
+        last.enter(2 + LAST_RECEIPTS as u64, 1);
+        assert_eq!(last.nanos.len(), LAST_RECEIPTS);
+    }
+}

@@ -1,0 +1,153 @@
+//! One session: its connection, if it has one, and what it has received over all of them.
+//!
+//! An idle one costs some 250 bytes, the list of one topic included; what is cut or unsent costs only while it is.
+
+use std::os::fd::OwnedFd;
+
+use anyhow::{Context, Result, bail};
+
+use super::subscription::Subscription;
+use crate::os::poller::Poller;
+use crate::os::socket::{self, Moved};
+use crate::work::speech::{Spoken, Wanted};
+
+/// How far a session is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// It has no connection: it waits for its turn, or pauses after a failure.
+    Waiting,
+    /// Its connection was cut; it stays away for a while.
+    Away,
+    /// Its connection is begun.
+    Opening,
+    /// Its topics are subscribed.
+    Open,
+}
+
+/// One session.
+pub(super) struct Slot {
+    socket: Option<OwnedFd>,
+    /// What the socket hasn't taken yet.
+    unsent: Vec<u8>,
+    pub(super) spoken: Spoken,
+    /// By topic number, in rising order.
+    pub(super) subscriptions: Box<[Subscription]>,
+    /// When the connection was begun.
+    pub(super) begun: u64,
+    /// How many connections have ended.
+    pub(super) life: u32,
+    /// Where the connection goes, by its number.
+    pub(super) place: u16,
+    pub(super) phase: Phase,
+    /// Attempts that failed in a row.
+    pub(super) failures: u8,
+    /// It reads slowly while it is open.
+    pub(super) is_slow: bool,
+    /// Its times tell of the server: it reads at once, and no storm takes it.
+    pub(super) is_witness: bool,
+}
+
+impl Slot {
+    /// A session that wants these topics, and has no connection yet.
+    pub(super) fn new(topics: &[usize], is_slow: bool, is_witness: bool) -> Self {
+        Self {
+            socket: None,
+            unsent: Vec::new(),
+            spoken: Spoken::default(),
+            subscriptions: topics.iter().map(|at| Subscription::from_the_start(*at)).collect(),
+            begun: 0,
+            life: 0,
+            place: 0,
+            phase: Phase::Waiting,
+            failures: 0,
+            is_slow,
+            is_witness,
+        }
+    }
+
+    /// It has a connection from `now` on.
+    pub(super) fn begin(&mut self, socket: OwnedFd, now: u64) {
+        (self.socket, self.begun, self.phase) = (Some(socket), now, Phase::Opening);
+    }
+
+    /// Drops the connection without a word.
+    pub(super) fn close(&mut self, phase: Phase) {
+        (self.socket, self.unsent, self.spoken) = (None, Vec::new(), Spoken::default());
+        self.life = self.life.wrapping_add(1);
+        self.phase = phase;
+    }
+
+    /// Its connection's socket.
+    pub(super) fn socket(&self) -> Option<&OwnedFd> {
+        self.socket.as_ref()
+    }
+
+    /// What it wants, from where it was.
+    pub(super) fn wanted(&self) -> Vec<Wanted<'_>> {
+        let each = self.subscriptions.iter();
+        each.map(|of| Wanted { topic: of.topic, after: of.place() }).collect()
+    }
+
+    /// Takes another subscription for the one of `index`, which is returned.
+    pub(super) fn replace(&mut self, index: usize, by: Subscription) -> Subscription {
+        let left = std::mem::replace(&mut self.subscriptions[index], by);
+        self.subscriptions.sort_unstable_by_key(|of| of.topic);
+        left
+    }
+
+    /// Begins all subscriptions anew, as another session would; those so far are returned.
+    pub(super) fn renew(&mut self) -> Box<[Subscription]> {
+        let topics = self.subscriptions.iter().map(|of| of.topic);
+        let anew = topics.map(Subscription::from_now_on).collect();
+        std::mem::replace(&mut self.subscriptions, anew)
+    }
+
+    /// Sends `bytes` behind what is unsent; what the socket doesn't take is sent when `poller` tells of room.
+    pub(super) fn send(&mut self, bytes: &[u8], poller: &Poller, token: u64) -> Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.unsent.extend_from_slice(bytes);
+        self.flush(poller, token)
+    }
+
+    /// Sends what is unsent, as far as the socket takes it.
+    pub(super) fn flush(&mut self, poller: &Poller, token: u64) -> Result<()> {
+        if self.unsent.is_empty() {
+            return Ok(());
+        }
+        let socket = self.socket.as_ref().context("it has no connection")?;
+        match socket::send(socket, &self.unsent)? {
+            Moved::Bytes(sent) if sent == self.unsent.len() => self.unsent = Vec::new(),
+            Moved::Bytes(sent) => {
+                self.unsent.drain(..sent);
+                poller.watch_room(socket, token)?;
+            }
+            Moved::Later => poller.watch_room(socket, token)?,
+            Moved::Ended => bail!("server closed its connection"),
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_session_takes_little() {
+        // The allocator adds 16 bytes to the list.
+        let bytes = size_of::<Slot>() + size_of::<Subscription>() + 16;
+        assert!(bytes < 300, "{bytes}");
+    }
+
+    #[test]
+    fn subscriptions_stay_in_order() {
+        let mut slot = Slot::new(&[1, 5, 9], false, true);
+        assert_eq!(slot.replace(2, Subscription::from_now_on(3)).topic, 9);
+        let topics = |slot: &Slot| slot.wanted().iter().map(|of| of.topic).collect::<Vec<_>>();
+        assert_eq!(topics(&slot), [1, 3, 5]);
+        assert_eq!(slot.renew().len(), 3);
+        assert_eq!(topics(&slot), [1, 3, 5]);
+    }
+}
