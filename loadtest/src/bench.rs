@@ -5,6 +5,7 @@ pub mod case;
 pub mod cases;
 pub mod lab;
 pub mod machine;
+pub mod recorded;
 pub mod redis;
 pub mod results;
 pub mod server;

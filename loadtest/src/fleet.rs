@@ -74,7 +74,7 @@ pub fn run(args: &FleetArgs) -> Result<ExitCode> {
     fleet.run(&mut results)?;
     let failed = !results.problems.is_empty();
     drop(fleet);
-    println!("{}", table::rows(&results));
+    println!("{}", table::text(&results));
     results.write(&out)?;
     println!("\nWritten to {}", out.display());
     if !failed {

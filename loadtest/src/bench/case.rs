@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::arm::Arm;
 use crate::load::pacing::Span;
@@ -39,7 +39,7 @@ pub struct Case {
 }
 
 /// What a case compares.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Figure {
     /// CPU of the server's core, microseconds per delivery.
@@ -75,7 +75,7 @@ pub enum Figure {
 }
 
 /// What is wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
     /// The node's figure, divided by the other's, at most this.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::arm::{Arm, Sample};
 use super::case::{Case, Figure, Target};
@@ -78,7 +78,7 @@ pub struct Round {
 }
 
 /// Medians and quartiles of one figure, over the rounds.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Sides {
     /// Of the side that is judged.
     pub node: Spread,
@@ -91,7 +91,7 @@ pub struct Sides {
 }
 
 /// What the rounds say of the figure that is judged.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Summary {
     /// The figure.
     #[serde(flatten)]
@@ -107,7 +107,7 @@ pub struct Summary {
 }
 
 /// A figure that explains the one that is judged, in the same rounds.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Beside {
     /// Which.
     pub figure: Figure,

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::channels::Channels;
 use crate::interrupt;
@@ -25,7 +25,7 @@ const ANSWER: Duration = Duration::from_secs(1);
 const GONE: Duration = Duration::from_secs(10);
 
 /// Where a server may run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Placement {
     /// On the server's core alone.

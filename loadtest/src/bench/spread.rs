@@ -1,12 +1,12 @@
 //! Medians and quartiles, and the verdict that they allow.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::case::Target;
 use super::results::Sides;
 
 /// The middle of some figures and how far they spread.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Spread {
     /// A quarter of the figures is at most this.
     pub lower_quartile: f64,
@@ -17,7 +17,7 @@ pub struct Spread {
 }
 
 /// Whether a target is met.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// The median is.

@@ -154,7 +154,8 @@ impl Verdict {
     }
 }
 
-fn target(target: Target) -> String {
+/// A target for people.
+pub fn target(target: Target) -> String {
     match target {
         Target::Ratio(ratio) => format!("{ratio:.2}"),
         Target::Absolute(most) => format!("{most:.0}"),

@@ -6,12 +6,12 @@
 use std::fs;
 
 use anyhow::{Context, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{socket_memory, socket_slabs};
 
 /// Sums at one time.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KernelMemory {
     /// What could still be had without swapping, as the kernel estimates it.
     pub available_bytes: u64,

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::plan::Plan;
 use crate::bench::server::{Program, Server};
@@ -20,7 +20,7 @@ const DYING: Duration = Duration::from_secs(1);
 pub struct Nodes(Vec<Server>);
 
 /// Sums over all nodes that run.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct NodeCounts {
     /// Sessions that they may have.
     pub limit: f64,

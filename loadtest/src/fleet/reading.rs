@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::float;
 use crate::cost::kernel_memory::KernelMemory;
@@ -33,7 +33,7 @@ pub struct Clocks {
 }
 
 /// Shares of one core between two readings: 1.0 is a whole core.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cpu {
     /// How long that was.
     pub wall_seconds: f64,
@@ -54,7 +54,7 @@ pub struct Cpu {
 }
 
 /// Memory of all processes and of the kernel.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holding {
     /// All nodes.
     pub nodes: Resident,
@@ -67,7 +67,7 @@ pub struct Holding {
 }
 
 /// Memory of some processes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resident {
     /// All resident pages of each.
     pub rss_bytes: u64,

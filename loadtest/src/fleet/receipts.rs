@@ -91,7 +91,7 @@ impl Tally {
 }
 
 /// How one message reached all.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Delivery {
     /// Nodes that had it from Redis.
     pub nodes: u64,

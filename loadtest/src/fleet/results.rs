@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::nodes::NodeCounts;
 use super::orders::State;
@@ -19,7 +19,7 @@ use crate::load::ledger::Integrity;
 use crate::wire::subscribe::Dialect;
 
 /// A whole run.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Results {
     /// Where and of what.
     pub machine: Machine,
@@ -70,7 +70,7 @@ pub struct Results {
 }
 
 /// All sessions were tried.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct Opened {
     /// How long it took.
     pub seconds: f64,
@@ -83,7 +83,7 @@ pub struct Opened {
 }
 
 /// Nothing happened but heartbeats.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Held {
     /// What was used.
     pub cpu: Cpu,
@@ -94,7 +94,7 @@ pub struct Held {
 }
 
 /// All were closed.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct Closed {
     /// From the first close until nodes had noticed all.
     pub seconds: f64,
@@ -225,6 +225,6 @@ impl Results {
             fs::write(&path, text).with_context(|| format!("can't write {}", path.display()))
         };
         write("fleet.json", serde_json::to_string_pretty(self)? + "\n")?;
-        write("fleet.md", format!("{}\n{}\n", table::preface(self), table::rows(self)))
+        write("fleet.md", format!("{}\n{}\n", table::preface(self), table::text(self)))
     }
 }

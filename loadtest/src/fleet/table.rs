@@ -55,32 +55,74 @@ pub fn preface(results: &Results) -> String {
 }
 
 /// The table, and what went wrong.
-pub fn rows(results: &Results) -> String {
-    let mut table = Table::default();
-    opening(&mut table, results);
-    holding(&mut table, results);
-    memory(&mut table, results);
-    messages(&mut table, results);
-    closing(&mut table, results);
-    let mut text = table.0;
-    text.insert_str(0, "| phase | figure | value | target | verdict |\n|---|---|---|---|---|\n");
+pub fn text(results: &Results) -> String {
+    let mut text = String::new();
+    text.push_str("| phase | figure | value | target | verdict |\n|---|---|---|---|---|\n");
+    for Row { phase, figure, value, judged } in rows(results) {
+        let (target, verdict) = match &judged {
+            Some((target, true)) => (target.as_str(), "reached"),
+            Some((target, false)) => (target.as_str(), "missed"),
+            None => ("", ""),
+        };
+        let _ = writeln!(text, "| {phase} | {figure} | {value} | {target} | {verdict} |");
+    }
     for problem in &results.problems {
         let _ = write!(text, "\nFailed: {problem}");
     }
     text
 }
 
+/// One figure of a fleet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// When it was read.
+    pub phase: &'static str,
+    /// What it is.
+    pub figure: String,
+    /// How much.
+    pub value: String,
+    /// What was aimed at, and whether it was reached, if it is judged.
+    pub judged: Option<(String, bool)>,
+}
+
+/// All figures, phase by phase.
+pub fn rows(results: &Results) -> Vec<Row> {
+    let mut table = Table::default();
+    opening(&mut table, results);
+    holding(&mut table, results);
+    memory(&mut table, results);
+    messages(&mut table, results);
+    closing(&mut table, results);
+    table.0
+}
+
 #[derive(Default)]
-struct Table(String);
+struct Table(Vec<Row>);
 
 impl Table {
-    fn row(&mut self, phase: &str, figure: &str, value: &str) {
-        let _ = writeln!(self.0, "| {phase} | {figure} | {value} | | |");
+    fn row(&mut self, phase: &'static str, figure: &str, value: &str) {
+        self.add(phase, figure, value, None);
     }
 
-    fn judged(&mut self, phase: &str, figure: &str, value: &str, target: &str, reached: bool) {
-        let verdict = if reached { "reached" } else { "missed" };
-        let _ = writeln!(self.0, "| {phase} | {figure} | {value} | {target} | {verdict} |");
+    fn judged(
+        &mut self,
+        phase: &'static str,
+        figure: &str,
+        value: &str,
+        target: &str,
+        reached: bool,
+    ) {
+        self.add(phase, figure, value, Some((target.to_owned(), reached)));
+    }
+
+    fn add(
+        &mut self,
+        phase: &'static str,
+        figure: &str,
+        value: &str,
+        judged: Option<(String, bool)>,
+    ) {
+        self.0.push(Row { phase, figure: figure.to_owned(), value: value.to_owned(), judged });
     }
 }
 
