@@ -1,6 +1,7 @@
 //! The command line, and what becomes of it: after [`RunArgs::plan`] nothing reads a flag.
 
 mod fleet;
+mod report;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -28,6 +29,7 @@ use crate::scenario::unicast::Unicast;
 use crate::scenario::{Plan, Scenario};
 use crate::wire::subscribe::Dialect;
 pub use fleet::{FleetArgs, Transport};
+pub use report::{CompareArgs, ReportArgs};
 
 /// Sessions that are being opened at a time.
 pub const CONCURRENCY: usize = 128;
@@ -76,6 +78,10 @@ pub enum Command {
     Bench(BenchArgs),
     /// Open very many sessions on a fleet of nodes, hold them, and publish to all
     Fleet(FleetArgs),
+    /// Set two results against each other, figure by figure
+    Compare(CompareArgs),
+    /// Make one page of all results in a directory
+    Report(ReportArgs),
     /// Hold sessions for a fleet, by orders from the standard input
     #[command(hide = true)]
     Hold,

@@ -1,5 +1,9 @@
 //! Measures what a fan-out server's core spends per delivery, against a bare baseline in the same run.
 
+// So that tests here and in `tests/` share what they make by hand.
+#[cfg(test)]
+extern crate self as umbel_loadtest;
+
 pub mod baseline;
 pub mod bench;
 pub mod channels;

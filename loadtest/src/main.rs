@@ -15,6 +15,7 @@ use umbel_loadtest::naive::Naive;
 use umbel_loadtest::os::stop::Stop;
 use umbel_loadtest::os::{cores, descriptors};
 use umbel_loadtest::report;
+use umbel_loadtest::work;
 
 fn main() -> ExitCode {
     match run(&Cli::parse().command) {
@@ -39,6 +40,8 @@ fn run(command: &Command) -> Result<ExitCode> {
             interrupt::watch()?;
             fleet::run(args)
         }
+        Command::Compare(args) => work::compare::run(args),
+        Command::Report(args) => work::report::run(args),
         Command::Hold => fleet::holder::run().map(|()| ExitCode::SUCCESS),
     }
 }

@@ -6,10 +6,12 @@
 //! keeps the time; others, the holders, have the sessions, since a process may hold only so many descriptors. They
 //! talk by [`orders`] and read one monotonic clock.
 
+pub mod compare;
 pub mod file;
 pub mod holder;
 pub mod orders;
 pub mod publisher;
+pub mod report;
 pub mod result;
 pub mod script;
 pub mod shape;
