@@ -10,6 +10,7 @@ pub mod compare;
 pub mod file;
 pub mod holder;
 pub mod orders;
+pub mod progress;
 pub mod publisher;
 pub mod report;
 pub mod result;
