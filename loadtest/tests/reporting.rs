@@ -116,6 +116,25 @@ fn report_makes_one_page_of_a_directory() {
 }
 
 #[test]
+fn files_of_a_form_that_is_not_known_become_notes() {
+    let directory = Directory::new("notes");
+    directory.put("fanout.json", &runs::run("fanout", "umbel", 1.0));
+    directory.write("peers.json", "{\"nats\": []}");
+    directory.write("bench.json", "[1]");
+    directory.write("fleet.json", "no JSON");
+    let out = directory.0.join("out.html");
+    let output = call(&["report".as_ref(), &directory.0, "--out".as_ref(), &out]);
+    let said = text(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let page = fs::read_to_string(out).unwrap();
+    for name in ["peers.json", "bench.json", "fleet.json"] {
+        let note = format!("{name} is left out");
+        assert!(said.contains(&note) && page.contains(&note), "{said}");
+    }
+    assert!(!directory.0.join("report.html").exists());
+}
+
+#[test]
 fn report_fails_where_there_is_nothing() {
     let directory = Directory::new("nothing");
     let output = call(&["report".as_ref(), &directory.0]);

@@ -175,3 +175,27 @@ impl Comparison {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(a: f64, b: f64, noisy: bool) -> [String; 4] {
+        let text = String::new;
+        Row { group: text(), name: text(), unit: Unit::Plain, a, b, noisy }.shown()
+    }
+
+    #[test]
+    fn small_differences_of_what_is_measured_may_be_noise() {
+        assert_eq!(row(1.0, 1.09, true)[2..], ["1.09", "within noise"]);
+        assert_eq!(row(1.0, 0.91, true)[2..], ["0.91", "within noise"]);
+        assert_eq!(row(1.0, 1.11, true)[2..], ["1.11", ""]);
+        assert_eq!(row(100.0, 101.0, false)[2..], ["1.01", ""], "a count has no noise");
+    }
+
+    #[test]
+    fn without_a_first_figure_there_is_no_ratio() {
+        assert_eq!(row(0.0, 0.0, true), ["0", "0", "", ""]);
+        assert_eq!(row(0.0, 5.0, false), ["0", "5.00", "", ""]);
+    }
+}

@@ -18,7 +18,7 @@ pub mod percentiles;
 pub mod run;
 #[cfg(test)]
 #[path = "../../tests/reporting/runs.rs"]
-mod runs;
+pub(super) mod runs;
 pub mod series;
 pub mod table;
 

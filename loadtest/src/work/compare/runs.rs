@@ -49,3 +49,48 @@ fn of_times(a: &Run, b: &Run) -> Vec<Row> {
     }
     rows
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::work::report::runs::run;
+
+    #[test]
+    fn only_what_both_have_is_compared() {
+        let (a, mut b) = (run("fanout", "umbel", 1.0), run("fanout", "umbel", 2.0));
+        b.times.remove("publish");
+        b.cost.rss_bytes = None;
+        let comparison = comparison(&a, &b);
+        let find = |name: &str| comparison.rows.iter().find(|row| row.name == name);
+        let ratio = find("last receipt p99").unwrap().ratio().unwrap();
+        assert_eq!(format!("{ratio:.2}"), "2.00");
+        assert_eq!(find("delivery ratio").unwrap().ratio(), Some(1.0));
+        assert!(find("publish p99").is_none() && find("servers' RSS").is_none());
+        assert!(comparison.differences.is_empty(), "{:?}", comparison.differences);
+    }
+
+    #[test]
+    fn sessions_and_messages_that_were_lost_are_told_apart() {
+        let (mut a, b) = (run("fanout", "umbel", 1.0), run("fanout", "umbel", 1.0));
+        a.messages.integrity.lost = 5;
+        let rows = comparison(&a, &b).rows;
+        let lost: Vec<_> =
+            rows.iter().filter(|row| row.name == "lost").map(|row| (row.a, row.b)).collect();
+        assert_eq!(lost, [(360.0, 360.0), (5.0, 0.0)]);
+    }
+
+    #[test]
+    fn pears_are_told_from_apples() {
+        let a = run("fanout", "umbel", 1.0);
+        let mut b = run("fanout", "baseline", 1.0);
+        b.workload.publish = None;
+        b.workload.faults.clear();
+        b.machine.kernel = "5.15".to_owned();
+        b.machine.date = "another day".to_owned();
+        let comparison = comparison(&a, &b);
+        let keys: Vec<&str> = comparison.differences.iter().map(|it| it.key.as_str()).collect();
+        assert_eq!(keys, ["target", "workload.faults", "workload.publish", "machine.kernel"]);
+        assert_eq!(comparison.differences[3].b, "5.15");
+        assert!(comparison.text().contains("What differs above"));
+    }
+}

@@ -12,6 +12,9 @@ use crate::bench::results::{Sides, Summary};
 use crate::bench::spread::{Spread, Verdict};
 use crate::bench::table;
 
+/// The ratio at which bars end: above all targets, and not so far that the others can't be told apart.
+const MOST: f64 = 2.0;
+
 /// All cases.
 pub fn section(page: &mut Markup, bench: &Recorded, place: &str) {
     page.within("section", &[("id", &place)], |page| {
@@ -20,14 +23,16 @@ pub fn section(page: &mut Markup, bench: &Recorded, place: &str) {
             "p",
             &[],
             "Each case compares the node's cost with that of another server, in alternating rounds of fresh processes. \
-             A ratio is the median of the rounds' ratios: the bar is the median, the dark line its quartiles, the red \
-             mark the target where that is a ratio.",
+             A ratio is the median of the rounds' ratios: the bar is the median, the thin line its quartiles, the red \
+             mark the target where that is a ratio. Bars end at 2, figures don't.",
         );
         if bench.quick {
-            page.element("p", &[("class", &"note")], "Quick: short windows and few rounds, a first look only.");
+            let note = "Quick: short windows and few rounds, a first look only.";
+            page.element("p", &[("class", &"note")], note);
         }
         let head = ["case", "figure", "node", "compared with", "", "ratio", "", "target", ""];
-        grid(page, &head, &bench.cases.iter().flat_map(|case| rows(case, most(bench))).collect::<Vec<_>>());
+        let rows: Vec<Vec<Cell>> = bench.cases.iter().flat_map(rows).collect();
+        page.within("div", &[("class", &"cases")], |page| grid(page, &head, &rows));
         facts(page, &bench.machine, &bench.command.join(" "));
     });
 }
@@ -65,21 +70,12 @@ fn aim(target: Target) -> String {
     }
 }
 
-/// The right end of all bars: above most ratios, and not so far that the others vanish.
-fn most(bench: &Recorded) -> f64 {
-    let ratios = bench.cases.iter().filter_map(|case| {
-        let ratio = case.summary?.sides.ratio;
-        Some(ratio.upper_quartile.max(ratio.median))
-    });
-    ratios.filter(|ratio| ratio.is_finite()).fold(1.0, f64::max).min(3.0)
-}
-
-fn rows(case: &RecordedCase, most: f64) -> Vec<Vec<Cell>> {
+fn rows(case: &RecordedCase) -> Vec<Vec<Cell>> {
     let title = format!("{} ({})", case.title, case.name);
     let first = match (&case.summary, &case.error) {
         (Some(summary), None) => {
             let verdict = Cell::Verdict(summary.verdict);
-            row(case, title, case.figure.unit(), &summary.sides, (case.target, verdict), most)
+            row(case, title, case.figure.unit(), &summary.sides, (case.target, verdict))
         }
         (_, error) => {
             let why = error.as_deref().unwrap_or("it had no rounds");
@@ -92,7 +88,7 @@ fn rows(case: &RecordedCase, most: f64) -> Vec<Vec<Cell>> {
     };
     let beside = case.beside.iter().map(|beside| {
         let unjudged = (Target::None, Cell::Verdict(Verdict::Unjudged));
-        row(case, "the same".to_owned(), beside.figure.unit(), &beside.sides, unjudged, most)
+        row(case, "the same".to_owned(), beside.figure.unit(), &beside.sides, unjudged)
     });
     std::iter::once(first).chain(beside).collect()
 }
@@ -103,7 +99,6 @@ fn row(
     unit: &str,
     sides: &Sides,
     (target, verdict): (Target, Cell),
-    most: f64,
 ) -> Vec<Cell> {
     let Spread { lower_quartile, median, upper_quartile } = sides.ratio;
     let mark = match target {
@@ -114,7 +109,7 @@ fn row(
         value: median,
         spread: Some((lower_quartile, upper_quartile)),
         target: mark,
-        most,
+        most: MOST,
         colour: 0,
     };
     let ratio = format!("{median:.2} ({lower_quartile:.2}–{upper_quartile:.2})");

@@ -40,7 +40,7 @@ impl Unit {
         match self {
             Self::Time => scaled(value, &TIMES, shortest),
             Self::Bytes => scaled(value, &SIZES, shortest),
-            Self::Share => percent(value),
+            Self::Share => percent(value).replace(' ', ""),
             _ => scaled(value, &THOUSANDS, shortest).replace(' ', ""),
         }
     }
@@ -148,6 +148,7 @@ mod tests {
             (Unit::PerSecond, 1e6, "1M"),
             (Unit::Cores, 0.5, "0.5"),
             (Unit::Bytes, 2048.0, "2 KiB"),
+            (Unit::Share, 0.999, "99.9%"),
         ] {
             assert_eq!(unit.tick(value), shown, "{unit:?} {value}");
         }

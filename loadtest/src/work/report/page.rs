@@ -189,3 +189,145 @@ fn contents(page: &mut Markup, sources: &Sources, groups: &[Vec<(&Run, String)>]
         });
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{peers::Peer, peers::Work, runs};
+    use super::*;
+    use crate::bench::recorded::Recorded;
+    use crate::fleet::results::Results;
+    use crate::work::compare::runs::comparison;
+    use proptest::prelude::*;
+
+    const RESULTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/results");
+
+    fn recorded(name: &str) -> String {
+        std::fs::read_to_string(format!("{RESULTS}/{name}")).unwrap()
+    }
+
+    /// Everything that a page may have, with `text` wherever somebody's text can come in.
+    fn sources(text: &str) -> Sources {
+        let mut run = runs::run(text, text, 1.0);
+        let machine = &mut run.machine;
+        for field in [&mut machine.name, &mut machine.cpu, &mut machine.kernel, &mut machine.date] {
+            text.clone_into(field);
+        }
+        for field in [&mut machine.commit, &mut machine.node, &mut machine.congestion_control] {
+            text.clone_into(field);
+        }
+        text.clone_into(&mut run.command);
+        text.clone_into(&mut run.workload.about);
+        text.clone_into(&mut run.workload.servers.settings);
+        text.clone_into(&mut run.verdicts[0].target);
+        text.clone_into(&mut run.verdicts[0].found);
+        run.problems.push(text.to_owned());
+        run.sessions.reasons.insert(format!("reason {text}"), 1);
+        run.times.insert(format!("times {text}"), runs::distribution(1.0, 10));
+        let other = Run { target: format!("other {text}"), ..run.clone() };
+        let mut bench = Recorded::parse(&recorded("2026-11-26-vm-history/bench.json")).unwrap();
+        text.clone_into(&mut bench.cases[0].title);
+        bench.cases[1].error = Some(text.to_owned());
+        let fleet = recorded("2026-11-26-vm-fleet/fleet.json");
+        let mut fleet: Results = serde_json::from_str(&fleet).unwrap();
+        text.clone_into(&mut fleet.redis);
+        fleet.command = vec![text.to_owned()];
+        let work = Work {
+            name: text.to_owned(),
+            deliveries_per_core_second: Some(1.0),
+            us_per_delivery: None,
+            ratio: None,
+        };
+        let version = Some(text.to_owned());
+        let peer = Peer { peer: text.to_owned(), version, works: vec![work] };
+        let comparison = comparison(&run, &runs::run("fanout", "umbel", 1.0));
+        Sources {
+            runs: vec![run, other],
+            bench: Some(bench),
+            fleet: Some(fleet),
+            peers: vec![peer],
+            comparison: Some(comparison),
+            notes: vec![text.to_owned()],
+        }
+    }
+
+    /// Names of tags and attributes, one after the other; values and text are left out.
+    fn skeleton(html: &str) -> Vec<String> {
+        let tags = html.split('<').skip(1).map(|tag| tag.split_once('>').unwrap().0);
+        let names = tags.map(|tag| tag.split('"').step_by(2).collect::<Vec<_>>().join("\"\""));
+        names.collect()
+    }
+
+    fn plain() -> Vec<String> {
+        skeleton(&page("title", &sources("plain")))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+
+        #[test]
+        fn no_text_changes_what_a_page_is_made_of(
+            text in "(\\PC{1,20}|[<>&\"'=/`; a]{1,20}|[\\x00-\\x1f<\"]{1,8})",
+        ) {
+            prop_assert_eq!(skeleton(&page(&text, &sources(&text))), plain());
+        }
+    }
+
+    #[test]
+    fn known_ways_out_of_text_stay_in_it() {
+        for text in ["\"><script>alert(1)</script>", "' onload='alert(1)", "</title>", "]]>", "-->"]
+        {
+            assert_eq!(skeleton(&page(text, &sources(text))), plain(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_page_fetches_nothing_and_runs_nothing() {
+        let html = page("title", &sources("plain"));
+        let attribute = |name: &str| html.contains(&format!(" {name}=\""));
+        for name in ["src", "onclick", "onload", "xlink:href", "srcset"] {
+            assert!(!attribute(name), "{name}");
+        }
+        for text in ["<script", "<link", "<img", "@import", "url(", "href=\"http"] {
+            assert!(!html.contains(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_link_leads_somewhere() {
+        let html = page("title", &sources("plain"));
+        let mut links = 0;
+        for link in html.split("href=\"#").skip(1) {
+            let place = link.split_once('"').unwrap().0;
+            assert_eq!(html.matches(&format!("id=\"{place}\"")).count(), 1, "{place}");
+            links += 1;
+        }
+        assert!(links > 10, "{links}");
+    }
+
+    #[test]
+    fn what_was_missed_is_seen_before_what_was_reached() {
+        let mut missed = runs::run("latency", "umbel", 1.0);
+        missed.verdicts[1].reached = false;
+        let sources = Sources { runs: vec![missed], ..Sources::default() };
+        let html = page("title", &sources);
+        let at = |text: &str| html.find(text).unwrap_or_else(|| panic!("{text}"));
+        let (counts, target) = (at("1 × <span class=\"badge missed"), at("delivery p99 at most"));
+        assert!(counts < target && target < at("Targets that were reached"));
+        assert!(!html.contains("<nav"), "one run needs no table of contents");
+    }
+
+    #[test]
+    fn runs_of_one_scenario_are_set_beside_each_other() {
+        let run = |target: &str, slow| runs::run("fanout", target, slow);
+        let runs = vec![run("slow", 4.0), run("fast", 1.0), runs::run("other", "fast", 1.0)];
+        let html = page("title", &Sources { runs, ..Sources::default() });
+        let beside = html.split_once("id=\"scenario-1\"").unwrap().1;
+        let beside = beside.split_once("</section>").unwrap().0;
+        let at = |text: &str| beside.find(text).unwrap_or_else(|| panic!("{text}: {beside}"));
+        assert!(at(">fast</a>") < at(">slow</a>"), "the best is first");
+        let bars: Vec<&str> = beside.split("y=\"15%\" width=\"").skip(1).collect();
+        assert!(bars[0].starts_with("100.00%") && bars[1].starts_with("25.00%"), "{bars:?}");
+        assert!(beside.contains("Times by percentile: last receipt"));
+        assert!(!html.contains("scenario-2"));
+    }
+}

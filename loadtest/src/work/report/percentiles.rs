@@ -34,7 +34,8 @@ pub fn chart(page: &mut Markup, title: &str, distributions: &[(String, &Distribu
 /// 50 %, 90 %, 99 % and so on as far as the axis goes.
 fn ticks(nines: f64) -> Vec<(f64, String)> {
     let named = [0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999];
-    let tick = |quantile: f64| (place(quantile, MOST_NINES), Unit::Share.show(quantile));
+    let label = |quantile| Unit::Share.tick(quantile);
+    let tick = |quantile: f64| (place(quantile, MOST_NINES), label(quantile));
     named.into_iter().map(tick).filter(|(place, _)| *place <= nines + 1e-6).collect()
 }
 
@@ -86,7 +87,7 @@ mod tests {
             assert!((place(quantile, MOST_NINES) - expected).abs() < 1e-9, "{quantile}");
         }
         let labels: Vec<String> = ticks(3.2).into_iter().map(|(_, label)| label).collect();
-        assert_eq!(labels, ["50 %", "90 %", "99 %", "99.9 %"]);
+        assert_eq!(labels, ["50%", "90%", "99%", "99.9%"]);
     }
 
     #[test]

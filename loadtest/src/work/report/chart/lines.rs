@@ -226,3 +226,88 @@ fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
 fn pixel(value: f64) -> f64 {
     (value * 10.0).round() / 10.0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::scale::Spacing;
+    use super::*;
+    use proptest::prelude::*;
+
+    fn drawn(points: &[(f64, f64)], spacing: Spacing, lines: usize) -> String {
+        let x = Scale::around(Spacing::Linear, points.iter().map(|(x, _)| *x), X_PIXELS);
+        let y = Scale::around(spacing, points.iter().map(|(_, y)| *y), Y_PIXELS);
+        let dots = points.iter().take(1).map(|(x, y)| (*x, *y, "dot".to_owned())).collect();
+        let series = Series { name: "line", points: points.to_vec(), dots };
+        let chart = Lines {
+            title: "title".to_owned(),
+            x: (x, x.ticks().into_iter().map(|tick| (tick, Unit::Plain.tick(tick))).collect()),
+            x_title: "x",
+            y,
+            unit: Unit::Time,
+            series: (0..lines)
+                .map(|_| Series {
+                    points: series.points.clone(),
+                    dots: series.dots.clone(),
+                    ..series
+                })
+                .collect(),
+            events: vec![Event { from: 1.0, to: f64::INFINITY, what: "event".to_owned() }],
+        };
+        let mut page = Markup::default();
+        chart.draw(&mut page);
+        page.finish()
+    }
+
+    fn places(svg: &str) -> Vec<&str> {
+        let points = svg.split_once("points=\"").map_or("", |(_, rest)| rest);
+        points.split('"').next().unwrap_or_default().split_whitespace().collect()
+    }
+
+    #[test]
+    fn nothing_one_point_and_two() {
+        let nothing = drawn(&[], Spacing::Linear, 1);
+        assert!(nothing.contains("nothing was measured") && places(&nothing).is_empty());
+        let one = drawn(&[(1.0, 2.0)], Spacing::Linear, 1);
+        assert!(one.contains("<circle") && places(&one).is_empty(), "{one}");
+        assert_eq!(
+            places(&drawn(&[(0.0, 0.0), (1.0, 1.0)], Spacing::Linear, 1)),
+            ["52,212", "454,12"]
+        );
+    }
+
+    #[test]
+    fn of_very_many_points_the_extremes_stay() {
+        let point = |index: u32| (f64::from(index), if index == 77_777 { 100.0 } else { 1.0 });
+        let points: Vec<_> = (0..100_000).map(point).collect();
+        let svg = drawn(&points, Spacing::Linear, 1);
+        let places = places(&svg);
+        assert!((COLUMNS..=2 * COLUMNS).contains(&places.len()), "{}", places.len());
+        assert!(places.iter().any(|place| place.ends_with(",12")), "the highest is lost");
+    }
+
+    #[test]
+    fn lines_that_could_not_be_told_apart_are_counted() {
+        let svg = drawn(&[(0.0, 1.0), (1.0, 2.0)], Spacing::Linear, MOST + 3);
+        assert!(svg.contains("and 3 more, not drawn"));
+        assert_eq!(svg.matches("<polyline").count(), MOST);
+        assert!(svg.contains("line c0 d0") && svg.contains("line c0 d1"));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_points_are_a_chart_has_only_numbers_within_it(
+            points in proptest::collection::vec(
+                (proptest::num::f64::ANY, proptest::num::f64::ANY), 0..50),
+            logarithmic: bool,
+        ) {
+            let spacing = if logarithmic { Spacing::Logarithmic } else { Spacing::Linear };
+            let svg = drawn(&points, spacing, 1);
+            prop_assert!(!svg.contains("NaN") && !svg.contains("inf"), "{}", svg);
+            for place in places(&svg) {
+                let (x, y) = place.split_once(',').unwrap();
+                let (x, y): (f64, f64) = (x.parse().unwrap(), y.parse().unwrap());
+                prop_assert!((0.0..=WIDTH).contains(&x) && (0.0..=HEIGHT).contains(&y));
+            }
+        }
+    }
+}
