@@ -31,7 +31,7 @@ run() {
     load+=(--publish-url "${BROKER:-http://127.0.0.1:8097/publish}")
     # At Redis itself history comes from the function.
     if [ -n "${BROKER:-}" ] && grep -qs '^history' "$settings"; then load+=(--history); fi
-    target/release/umbel-loadtest run "$scenario" "${load[@]}" --subscribers "$subscribers" \
+    target/release/umbel-loadtest cost "$scenario" "${load[@]}" --subscribers "$subscribers" \
         --rounds "$1" --warm-up-seconds 0 --patience-seconds 60 >/dev/null
     # Workers hand their counts over four times a second.
     sleep 1

@@ -27,7 +27,7 @@ until curl -sf $admin/readyz >/dev/null; do sleep 0.1; done
 
 accepted() { curl -sf $admin/metrics | sed -n 's/^umbel_connections_accepted_total //p'; }
 latency() {
-    taskset -c 1 target/release/umbel-loadtest run latency --url "ws://127.0.0.1:8097/topics/{topic}" \
+    taskset -c 1 target/release/umbel-loadtest cost latency --url "ws://127.0.0.1:8097/topics/{topic}" \
         --publish-url http://127.0.0.1:8097/publish --subscribers 1000 \
         --seconds "$seconds" --warm-up-seconds 2 2>&1
 }
@@ -38,7 +38,7 @@ echo "== besieged"
 # The storm comes first: that its own process starts is nothing to measure. It gets what the node leaves of its
 # core, so that those who measure have theirs for themselves. Those outside wait all the time, but
 # don't fill the kernel's queue: SYNs by the thousand would be sent again at once.
-nice -n 19 taskset -c 0 target/release/umbel-loadtest run storm --url "ws://127.0.0.1:8097/topics/storm" \
+nice -n 19 taskset -c 0 target/release/umbel-loadtest cost storm --url "ws://127.0.0.1:8097/topics/storm" \
     --subscribers "$storm" --concurrency 512 --rounds 1 --warm-up-seconds 0 --patience-seconds 120 >/dev/null 2>&1 &
 storming=$!
 sleep 0.5

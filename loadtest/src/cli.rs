@@ -1,4 +1,4 @@
-//! The command line, and what becomes of it: after [`RunArgs::plan`] nothing reads a flag.
+//! The command line, and what becomes of it: after [`CostArgs::plan`] nothing reads a flag.
 
 mod fleet;
 mod report;
@@ -72,8 +72,8 @@ pub struct Cli {
 pub enum Command {
     /// Start one of the servers that nodes are compared with
     Serve(ServeArgs),
-    /// Run one scenario against anything that is running
-    Run(RunArgs),
+    /// What one server spends on a scenario, with one thread as the load
+    Cost(CostArgs),
     /// Compare a node with the other servers, case by case
     Bench(BenchArgs),
     /// Open very many sessions on a fleet of nodes, hold them, and publish to all
@@ -154,9 +154,9 @@ pub enum Name {
     Resume,
 }
 
-/// `run`.
+/// `cost`.
 #[derive(Debug, Args)]
-pub struct RunArgs {
+pub struct CostArgs {
     /// Which scenario
     pub scenario: Name,
     /// Where sessions subscribe: ws://… is WebSocket, http://… is SSE; {topic} in the path stands for the topic.
@@ -271,7 +271,7 @@ impl ServeArgs {
     }
 }
 
-impl RunArgs {
+impl CostArgs {
     /// Checks the flags and makes one plan of them.
     pub fn plan(&self) -> Result<Plan> {
         ensure!(self.concurrency > 0, "--concurrency is 0, at least 1 is needed");
@@ -365,7 +365,7 @@ impl RunArgs {
     }
 }
 
-impl RunArgs {
+impl CostArgs {
     fn subscribe_many(&self) -> SubscribeMany {
         let (at, sessions) = if self.is_at_redis() { (At::Redis, 1) } else { (At::Node, MEMBERS) };
         let sessions = self.subscribers.unwrap_or(sessions);
@@ -394,10 +394,10 @@ mod tests {
     use super::*;
 
     fn plan(flags: &str) -> Result<Plan> {
-        let words = ["umbel-loadtest", "run"].into_iter().chain(flags.split_whitespace());
+        let words = ["umbel-loadtest", "cost"].into_iter().chain(flags.split_whitespace());
         match Cli::try_parse_from(words)?.command {
-            Command::Run(run) => run.plan(),
-            other => panic!("{other:?} isn't a run"),
+            Command::Cost(cost) => cost.plan(),
+            other => panic!("{other:?} has another plan"),
         }
     }
 

@@ -7,7 +7,7 @@ use clap::Parser;
 
 use umbel_loadtest::baseline::Baseline;
 use umbel_loadtest::bench;
-use umbel_loadtest::cli::{Cli, Command, RunArgs, ServeArgs, Server};
+use umbel_loadtest::cli::{Cli, Command, CostArgs, ServeArgs, Server};
 use umbel_loadtest::empty::Empty;
 use umbel_loadtest::fleet;
 use umbel_loadtest::interrupt;
@@ -31,7 +31,7 @@ fn run(command: &Command) -> Result<ExitCode> {
     descriptors::raise_limit().context("can't raise the limit of open descriptors")?;
     match command {
         Command::Serve(args) => serve(args),
-        Command::Run(args) => run_scenario(args),
+        Command::Cost(args) => run_scenario(args),
         Command::Bench(args) => {
             interrupt::watch()?;
             bench::run(args)
@@ -82,7 +82,7 @@ fn serve(args: &ServeArgs) -> Result<ExitCode> {
 }
 
 /// A run that isn't clean fails, whatever it measured.
-fn run_scenario(args: &RunArgs) -> Result<ExitCode> {
+fn run_scenario(args: &CostArgs) -> Result<ExitCode> {
     let plan = args.plan()?;
     plan.check()?;
     interrupt::watch()?;

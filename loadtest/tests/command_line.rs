@@ -52,7 +52,7 @@ impl Drop for Served {
 }
 
 fn run(flags: &str) -> Output {
-    call(&format!("run {flags}"))
+    call(&format!("cost {flags}"))
 }
 
 fn call(flags: &str) -> Output {
