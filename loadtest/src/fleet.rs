@@ -4,7 +4,6 @@
 //! clients' ends, as a process may have only so many descriptors. All sessions have one topic. They are opened at a
 //! pace, held, given messages, and closed; every one of them is accounted for.
 
-pub mod crew;
 pub mod holder;
 pub mod nodes;
 pub mod orders;
@@ -29,12 +28,12 @@ use crate::bench::redis::Redis;
 use crate::cli::FleetArgs;
 use crate::cost::kernel_memory::KernelMemory;
 use crate::cost::socket_memory;
+use crate::crew::{self, all};
 use crate::load::ledger::Integrity;
 use crate::os::descriptors;
 use crate::os::source_addresses;
-use crew::{Crew, all};
 use nodes::{NodeCounts, Nodes};
-use orders::{Order, Said};
+use orders::{Order, Said, State};
 use plan::Plan;
 use progress::Progress;
 use publisher::Publisher;
@@ -50,11 +49,35 @@ const NOTICED: Duration = Duration::from_mins(1);
 /// How often memory is looked at while sessions are opened, and nodes while they end.
 const LOOK: Duration = Duration::from_millis(500);
 
+/// Its holders.
+type Crew = crew::Crew<Holding>;
+
+/// What they are told and say.
+struct Holding;
+
+impl crew::Kind for Holding {
+    const SUBCOMMAND: &'static str = "hold";
+    type Order = Order;
+    type Said = Said;
+    type State = State;
+
+    fn state(said: &Said) -> Option<&State> {
+        match said {
+            Said::State(state) | Said::Opened(state) | Said::Closed { state, .. } => Some(state),
+            Said::Listening { .. } | Said::Received(_) => None,
+        }
+    }
+
+    fn add(sum: &mut State, other: &State) {
+        sum.add(other);
+    }
+}
+
 /// Runs a fleet and writes its results; fails if any session was refused or lost, or missed a message.
 pub fn run(args: &FleetArgs) -> Result<ExitCode> {
     let plan = Plan::new(args, descriptors::limit())?;
     let given = Given::read()?;
-    let missing = given.missing_for(&plan);
+    let missing = given.missing_for(&plan.need());
     if !missing.is_empty() {
         bail!(
             "this machine isn't ready for {} sessions:\n- {}",
@@ -62,7 +85,7 @@ pub fn run(args: &FleetArgs) -> Result<ExitCode> {
             missing.join("\n- ")
         );
     }
-    if let Some(hint) = given.hint_for(&plan) {
+    if let Some(hint) = given.hint_for(&plan.need()) {
         eprintln!("Note: {hint}");
     }
     let machine = Machine::describe(&args.umbel)?;
@@ -303,7 +326,7 @@ impl Fleet {
     }
 }
 
-fn ends(state: &orders::State) -> String {
+fn ends(state: &State) -> String {
     format!("{} refused, {} lost", state.refused, state.lost)
 }
 

@@ -9,6 +9,7 @@ pub mod bench;
 pub mod channels;
 pub mod cli;
 pub mod cost;
+pub mod crew;
 pub mod empty;
 pub mod fleet;
 pub mod interrupt;

@@ -157,6 +157,6 @@ fn what_the_machine_lacks_is_said_before_anything_starts() {
     let line = said.hear("- ");
     assert!(line.contains("is needed") || line.contains("takes"), "{line}");
     let line = said.hear("- ");
-    assert!(line.contains("fewer --sessions") || line.contains("sysctl -w"), "{line}");
+    assert!(line.contains("fewer sessions") || line.contains("sysctl -w"), "{line}");
     assert!(!said.end().0);
 }

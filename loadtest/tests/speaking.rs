@@ -42,7 +42,7 @@ fn node(test: &str) -> Server {
         )
     };
     std::fs::write(&settings, topics.map(rule).concat()).unwrap();
-    let node = Program::node(&program, 1, &[], None, Some(&settings)).unwrap();
+    let node = Program::node(&program, Some(1), &[], None, Some(&settings)).unwrap();
     Server::start(node, &out.join(format!("speaking-{test}.log")), || Ok(())).unwrap()
 }
 

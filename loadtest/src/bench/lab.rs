@@ -132,7 +132,7 @@ impl Lab {
             }
             (Subject::Node { workers }, _) => {
                 let settings = self.node_settings.as_deref();
-                Program::node(&self.umbel, workers, &self.node_env, channels, settings)?
+                Program::node(&self.umbel, Some(workers), &self.node_env, channels, settings)?
             }
             (Subject::Baseline, _) => Program::comparison("baseline", channels)?,
             (Subject::Naive, _) => Program::comparison("naive", channels)?,

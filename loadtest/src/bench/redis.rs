@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -20,7 +21,16 @@ impl Redis {
     /// Starts one on the cores of the calling thread, at a free port; it keeps nothing on disk. What it has to say
     /// goes to `log`.
     pub fn start(log: &Path) -> Result<Self> {
-        let server = Server::start(Program::redis()?, log, || Ok(()));
+        Self::run(Program::redis()?, log)
+    }
+
+    /// The same, which has all that it has confirmed on disk, in `directory`, and has it again after a restart.
+    pub fn start_keeping(log: &Path, directory: &Path) -> Result<Self> {
+        Self::run(Program::keeping_redis(directory)?, log)
+    }
+
+    fn run(program: Program, log: &Path) -> Result<Self> {
+        let server = Server::start(program, log, || Ok(()));
         let server = server.context("no private Redis (Debian's package is redis-server)")?;
         Ok(Self {
             channels: Channels { address: server.address(), prefix: PREFIX.to_owned() },
@@ -38,6 +48,16 @@ impl Redis {
     /// Where messages are on it.
     pub fn channels(&self) -> &Channels {
         &self.channels
+    }
+
+    /// The server, to have it fail.
+    pub fn server(&mut self) -> &mut Server {
+        &mut self.server
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&self) -> bool {
+        self.server.ends_within(Duration::ZERO)
     }
 
     /// Its process.

@@ -14,6 +14,7 @@ use crate::channels::Channels;
 use crate::interrupt;
 use crate::os::cores::Affinity;
 use crate::os::process::ends_within;
+use rustix::process::{Pid, Signal, kill_process};
 
 /// Time that a server has to become ready.
 const READY: Duration = Duration::from_secs(15);
@@ -54,10 +55,10 @@ enum Readiness {
 
 impl Program {
     /// The node at `path`, which has its messages from `channels` if those are given, and its other settings from the file
-    /// `settings`.
+    /// `settings`, the number of workers too if none is given.
     pub fn node(
         path: &Path,
-        workers: usize,
+        workers: Option<usize>,
         env: &[(String, String)],
         channels: Option<&Channels>,
         settings: Option<&Path>,
@@ -65,7 +66,9 @@ impl Program {
         let (address, admin) = (free_port()?, free_port()?);
         let mut command = Command::new(path);
         command.args(["serve", "--listen", &address.to_string(), "--admin", &admin.to_string()]);
-        command.args(["--workers", &workers.to_string()]);
+        if let Some(workers) = workers {
+            command.args(["--workers", &workers.to_string()]);
+        }
         if let Some(settings) = settings {
             command.arg("--config").arg(settings);
         }
@@ -103,6 +106,14 @@ impl Program {
         Ok(Self { command, address, readiness: Readiness::Pongs })
     }
 
+    /// Redis, which has on disk, in `directory`, all that it has confirmed.
+    pub(super) fn keeping_redis(directory: &Path) -> Result<Self> {
+        let mut program = Self::redis()?;
+        program.command.args(["--appendonly", "yes", "--appendfsync", "always", "--dir"]);
+        program.command.arg(directory);
+        Ok(program)
+    }
+
     fn name(&self) -> String {
         self.command.get_program().display().to_string()
     }
@@ -118,8 +129,7 @@ fn free_port() -> Result<SocketAddr> {
 #[derive(Debug)]
 pub struct Server {
     child: Child,
-    address: SocketAddr,
-    admin: Option<SocketAddr>,
+    program: Program,
 }
 
 impl Server {
@@ -133,21 +143,34 @@ impl Server {
         let file = File::create(log).with_context(|| format!("can't write {}", log.display()))?;
         program.command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         let child = spawn(&mut program.command, place)?;
-        let mut server = Self { child, address: program.address, admin: program.readiness.admin() };
-        let started = server.wait_until_ready(program.readiness);
-        started
-            .with_context(|| format!("{} (its output is in {})", program.name(), log.display()))?;
+        let mut server = Self { child, program };
+        let started = server.wait_until_ready();
+        let name = || format!("{} (its output is in {})", server.program.name(), log.display());
+        started.with_context(name)?;
         Ok(server)
     }
 
     /// Where it serves.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.program.address
     }
 
     /// Where it answers its operators, if it does.
     pub fn admin(&self) -> Option<SocketAddr> {
-        self.admin
+        self.program.readiness.admin()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let sent = kill_process(Pid::from_child(&self.child), signal);
+        sent.with_context(|| format!("process {} takes no {signal:?}", self.pid()))
+    }
+
+    /// Starts it anew at the same address, once its process has ended; it isn't ready yet.
+    pub fn start_again(&mut self, place: impl FnOnce() -> io::Result<()>) -> Result<()> {
+        self.child.wait()?;
+        self.child = spawn(&mut self.program.command, place)?;
+        Ok(())
     }
 
     /// Whether it has ended, or does by itself within that time.
@@ -160,9 +183,9 @@ impl Server {
         self.child.id()
     }
 
-    fn wait_until_ready(&mut self, readiness: Readiness) -> Result<()> {
+    fn wait_until_ready(&mut self) -> Result<()> {
         let deadline = Instant::now() + READY;
-        while !readiness.is_reached(self.address) {
+        while !self.program.readiness.is_reached(self.program.address) {
             interrupt::check()?;
             if ends_within(&self.child, LOOK)? {
                 bail!("it ended before it was ready: {}", self.child.wait()?);
@@ -239,28 +262,36 @@ fn answers(admin: SocketAddr) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustix::process::{Pid, test_kill_process};
+    use rustix::process::test_kill_process;
 
-    fn program(name: &str) -> Program {
-        Program {
-            command: Command::new(name),
-            address: free_port().unwrap(),
-            readiness: Readiness::Accepts,
-        }
+    fn running(name: &str, arguments: &[&str]) -> Server {
+        let mut command = Command::new(name);
+        let child = command.args(arguments).spawn().unwrap();
+        let (address, readiness) = (free_port().unwrap(), Readiness::Accepts);
+        Server { child, program: Program { command, address, readiness } }
+    }
+
+    #[test]
+    fn a_killed_server_is_another_process_afterwards() {
+        let mut server = running("sleep", &["60"]);
+        let (pid, address) = (server.pid(), server.address());
+        server.signal(Signal::KILL).unwrap();
+        assert!(server.ends_within(GONE));
+        server.start_again(|| Ok(())).unwrap();
+        assert!(server.pid() != pid && server.address() == address);
+        assert!(!server.ends_within(Duration::ZERO));
     }
 
     #[test]
     fn a_server_that_ends_at_once_is_not_waited_for() {
-        let Program { mut command, address, readiness } = program("false");
-        let mut server = Server { child: command.spawn().unwrap(), address, admin: None };
-        let error = server.wait_until_ready(readiness).unwrap_err().to_string();
+        let mut server = running("false", &[]);
+        let error = server.wait_until_ready().unwrap_err().to_string();
         assert!(error.contains("ended before it was ready: exit status: 1"), "{error}");
     }
 
     #[test]
     fn a_dropped_server_is_gone() {
-        let Program { mut command, address, .. } = program("sleep");
-        let server = Server { child: command.arg("60").spawn().unwrap(), address, admin: None };
+        let server = running("sleep", &["60"]);
         let pid = Pid::from_child(&server.child);
         test_kill_process(pid).unwrap();
         drop(server);

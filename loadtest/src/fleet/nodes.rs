@@ -52,7 +52,7 @@ impl Nodes {
         env.extend_from_slice(more);
         let mut nodes = Self(Vec::with_capacity(plan.nodes));
         for number in 0..plan.nodes {
-            let program = Program::node(umbel, 1, &env, Some(channels), None)?;
+            let program = Program::node(umbel, Some(1), &env, Some(channels), None)?;
             let log = logs.join(format!("node-{number}.log"));
             let server = Server::start(program, &log, || Ok(()));
             nodes.0.push(server.with_context(|| format!("node {number}"))?);

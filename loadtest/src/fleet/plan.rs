@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::orders::{Opening, Segment};
+use super::requirements::Need;
 use crate::cli::{self, FleetArgs};
 use crate::os::source_addresses::PER_ADDRESS;
 use crate::wire::payload::{MIN_BYTES, Template};
@@ -57,25 +58,14 @@ impl Plan {
             "--payload is {} bytes, at least {MIN_BYTES} are needed for number and time",
             args.payload
         );
-        let processes = |name, wanted: Option<usize>, each: u64| -> Result<usize> {
-            let each = usize::try_from(each.max(1)).unwrap_or(usize::MAX);
-            let needed = sessions.div_ceil(each);
-            let count = wanted.unwrap_or(needed);
-            ensure!(
-                count >= needed,
-                "{count} {name} can't hold {sessions} sessions: a process may have {} descriptors (ulimit -n), with \
-                 which one of them holds {each}; --{name} {needed}, or a higher limit, is needed",
-                descriptors.unwrap_or(u64::MAX)
-            );
-            ensure!(count <= sessions, "{count} {name} are more than there are sessions");
-            Ok(count)
-        };
-        let limit = descriptors.unwrap_or(u64::MAX);
-        let of_node = limit.saturating_sub(NODE_SPARE + limit / NODE_SPARE_PART);
+        let nodes =
+            Holds { what: "nodes", setting: "--nodes ", each: sessions_of_node(descriptors) };
+        let each = sessions_of_holder(descriptors);
+        let holders = Holds { what: "holders", setting: "--holders ", each };
         Ok(Self {
             sessions,
-            nodes: processes("nodes", args.nodes, of_node)?,
-            holders: processes("holders", args.holders, limit.saturating_sub(HOLDER_SPARE))?,
+            nodes: nodes.processes(args.nodes, sessions)?,
+            holders: holders.processes(args.holders, sessions)?,
             dialect: args.transport.into(),
             heartbeat_seconds: args.heartbeat,
             per_second: args.pace,
@@ -87,19 +77,16 @@ impl Plan {
         })
     }
 
-    /// The most sessions that a node has.
-    pub fn share_of_node(&self) -> usize {
-        self.sessions.div_ceil(self.nodes)
-    }
-
     /// The most that a holder has.
     pub fn share_of_holder(&self) -> usize {
         self.sessions.div_ceil(self.holders)
     }
 
-    /// Sessions that may be on their way to one node at once.
-    pub fn on_their_way(&self) -> usize {
-        CONCURRENCY * (self.holders.div_ceil(self.nodes) + 1)
+    /// What it needs of the machine.
+    pub fn need(&self) -> Need {
+        let on_their_way = CONCURRENCY * (self.holders.div_ceil(self.nodes) + 1);
+        let Self { sessions, nodes, holders, .. } = *self;
+        Need { sessions, nodes, holders, on_their_way }
     }
 
     /// How often the heartbeat of all sessions makes a node write, in a second.
@@ -134,8 +121,46 @@ impl Plan {
     }
 }
 
+/// Sessions that a node can have whose descriptors are limited so.
+pub fn sessions_of_node(descriptors: Option<u64>) -> u64 {
+    let limit = descriptors.unwrap_or(u64::MAX);
+    limit.saturating_sub(NODE_SPARE + limit / NODE_SPARE_PART)
+}
+
+/// The same of a holder.
+pub fn sessions_of_holder(descriptors: Option<u64>) -> u64 {
+    descriptors.unwrap_or(u64::MAX).saturating_sub(HOLDER_SPARE)
+}
+
+/// Processes that hold sessions, as many as there must be.
+#[derive(Debug)]
+pub struct Holds {
+    /// What they are.
+    pub what: &'static str,
+    /// How their number is set, up to that number.
+    pub setting: &'static str,
+    /// How many one can hold.
+    pub each: u64,
+}
+
+impl Holds {
+    /// How many there are: `wanted`, if so many can hold all sessions, else as few as can.
+    pub fn processes(&self, wanted: Option<usize>, sessions: usize) -> Result<usize> {
+        let Self { what, setting, each } = self;
+        let needed = sessions.div_ceil(usize::try_from((*each).max(1)).unwrap_or(usize::MAX));
+        let count = wanted.unwrap_or(needed);
+        ensure!(
+            count >= needed,
+            "{count} {what} can't hold {sessions} sessions: with the descriptors that a process may have (ulimit -n) \
+             one of them holds {each}; {setting}{needed}, or a higher limit, is needed"
+        );
+        ensure!(count <= sessions, "{count} {what} are more than there are sessions");
+        Ok(count)
+    }
+}
+
 /// Part number `index` of `total` things in `parts` parts that are as equal as can be.
-fn block(total: usize, parts: usize, index: usize) -> Range<usize> {
+pub fn block(total: usize, parts: usize, index: usize) -> Range<usize> {
     let begin = |index: usize| total / parts * index + total % parts * index / parts;
     begin(index)..begin(index + 1)
 }
@@ -203,7 +228,7 @@ mod tests {
                 }
             }
             prop_assert_eq!(of_node.iter().sum::<usize>(), sessions);
-            prop_assert!(of_node.iter().all(|own| *own > 0 && *own <= plan.share_of_node()));
+            prop_assert!(of_node.iter().all(|own| *own > 0 && *own <= sessions.div_ceil(plan.nodes)));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a fleet needs of the machine, compared with what is there before anything is started.
+//! What very many sessions need of the machine, compared with what is there before anything is started.
 //!
 //! Nothing is set here: who runs it is told what to set.
 
@@ -8,7 +8,6 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::plan::Plan;
 use crate::cost::kernel_memory::KernelMemory;
 use crate::os::source_addresses::PER_ADDRESS;
 
@@ -29,6 +28,33 @@ const CROWDED: u64 = 4;
 pub const RESERVE: u64 = 1 << 30;
 /// Descriptors of each process beside sessions.
 const BESIDE: u64 = 64;
+
+/// What is to be run, as far as the machine is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Need {
+    /// Sessions, both of whose ends are on this machine.
+    pub sessions: usize,
+    /// Server processes.
+    pub nodes: usize,
+    /// Processes that hold the clients' ends.
+    pub holders: usize,
+    /// Sessions that may be on their way to one server at once.
+    pub on_their_way: usize,
+}
+
+impl Need {
+    /// The most sessions that a process has.
+    fn share(&self) -> usize {
+        self.sessions.div_ceil(self.nodes.min(self.holders).max(1))
+    }
+
+    /// Memory of both ends and of the kernel.
+    fn memory(&self) -> u64 {
+        let (nodes, holders) = (self.nodes as u64, self.holders as u64);
+        let each = NODE_SESSION + HOLDER_SESSION + KERNEL_SESSION;
+        self.sessions as u64 * each + nodes * NODE + holders * HOLDER
+    }
+}
 
 /// What the machine gives.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,26 +96,25 @@ impl Given {
         })
     }
 
-    /// What to set, or to do otherwise, so that `plan` can be run; nothing if it can.
-    pub fn missing_for(&self, plan: &Plan) -> Vec<String> {
-        let sessions = plan.sessions as u64;
-        let processes = (plan.nodes + plan.holders) as u64;
+    /// What to set, or to do otherwise, so that this can be run; nothing if it can.
+    pub fn missing_for(&self, need: &Need) -> Vec<String> {
+        let sessions = need.sessions as u64;
+        let processes = (need.nodes + need.holders) as u64;
         let mut missing = Vec::new();
-        let mut need = |name: &str, given: u64, needed: u64| {
+        let mut at_least = |name: &str, given: u64, needed: u64| {
             if given < needed {
                 missing.push(format!(
                     "{name} is {given}, {needed} is needed: sysctl -w {name}={needed}"
                 ));
             }
         };
-        let share = plan.share_of_node().max(plan.share_of_holder()) as u64;
-        need("fs.nr_open", self.nr_open, share + BESIDE);
+        at_least("fs.nr_open", self.nr_open, need.share() as u64 + BESIDE);
         let (file_max, open) = self.files;
-        need("fs.file-max", file_max, open + 2 * sessions + processes * BESIDE);
-        need("fs.epoll.max_user_watches", self.watches, 2 * sessions + processes * BESIDE);
-        need("net.core.somaxconn", self.backlog, plan.on_their_way() as u64);
+        at_least("fs.file-max", file_max, open + 2 * sessions + processes * BESIDE);
+        at_least("fs.epoll.max_user_watches", self.watches, 2 * sessions + processes * BESIDE);
+        at_least("net.core.somaxconn", self.backlog, need.on_their_way as u64);
         if let Some((most, now)) = self.tracked {
-            need("net.netfilter.nf_conntrack_max", most, now + sessions + processes * BESIDE);
+            at_least("net.netfilter.nf_conntrack_max", most, now + sessions + processes * BESIDE);
         }
         let pages = sessions / ONE_UNREAD_OF;
         if let Some(given) = self.tcp_pages.filter(|given| *given < pages) {
@@ -108,10 +133,10 @@ impl Given {
                  address, and as many ports may still be waiting: sysctl -w net.ipv4.ip_local_port_range='32768 60999'"
             ));
         }
-        let (needed, left) = (memory_for(plan), self.available_bytes.saturating_sub(RESERVE));
+        let (needed, left) = (need.memory(), self.available_bytes.saturating_sub(RESERVE));
         if left < needed {
             missing.push(format!(
-                "{} MiB of memory are needed, {} MiB are there less 1 GiB for others: fewer --sessions, or more memory",
+                "{} MiB of memory are needed, {} MiB are there less 1 GiB for others: fewer sessions, or more memory",
                 needed >> 20,
                 left >> 20
             ));
@@ -119,9 +144,9 @@ impl Given {
         missing
     }
 
-    /// What makes `plan` cost more CPU than it must, though it can be run.
-    pub fn hint_for(&self, plan: &Plan) -> Option<String> {
-        let (buckets, sockets) = (self.buckets?.unsigned_abs(), 2 * plan.sessions as u64);
+    /// What makes it cost more CPU than it must, though it can be run.
+    pub fn hint_for(&self, need: &Need) -> Option<String> {
+        let (buckets, sockets) = (self.buckets?.unsigned_abs(), 2 * need.sessions as u64);
         let wanted = sockets.checked_next_power_of_two()?;
         (buckets * CROWDED < sockets).then(|| {
             format!(
@@ -137,13 +162,6 @@ impl Given {
 fn buckets() -> Option<i64> {
     let text = fs::read_to_string("/proc/sys/net/ipv4/tcp_ehash_entries").ok()?;
     text.trim().parse().ok()
-}
-
-/// Memory that a fleet takes, of both ends and of the kernel.
-pub fn memory_for(plan: &Plan) -> u64 {
-    let (nodes, holders) = (plan.nodes as u64, plan.holders as u64);
-    let each = NODE_SESSION + HOLDER_SESSION + KERNEL_SESSION;
-    plan.sessions as u64 * each + nodes * NODE + holders * HOLDER
 }
 
 fn numbers(name: &str) -> Result<Vec<u64>> {
@@ -181,23 +199,9 @@ fn tracked() -> Result<Option<(u64, u64)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::subscribe::Dialect;
     use proptest::prelude::*;
-    use std::time::Duration;
 
-    const PLAN: Plan = Plan {
-        sessions: 1_000_000,
-        nodes: 54,
-        holders: 51,
-        dialect: Dialect::WebSocket,
-        heartbeat_seconds: 60,
-        per_second: 5000,
-        hold: Duration::ZERO,
-        messages: 1,
-        payload_bytes: 128,
-        patience: Duration::ZERO,
-        descriptors: None,
-    };
+    const NEED: Need = Need { sessions: 1_000_000, nodes: 54, holders: 51, on_their_way: 64 };
     const ENOUGH: Given = Given {
         nr_open: 1 << 20,
         files: (u64::MAX, 0),
@@ -212,7 +216,7 @@ mod tests {
 
     #[test]
     fn enough_is_enough() {
-        assert_eq!(ENOUGH.missing_for(&PLAN), [""; 0]);
+        assert_eq!(ENOUGH.missing_for(&NEED), [""; 0]);
     }
 
     #[test]
@@ -228,20 +232,20 @@ mod tests {
             ),
             (Given { ports: (60_000, 60_999), ..ENOUGH }, "ip_local_port_range='32768 60999'"),
             (Given { tracked: Some((262_144, 7)), ..ENOUGH }, "nf_conntrack_max=1006727"),
-            (Given { available_bytes: 8 << 30, ..ENOUGH }, "fewer --sessions"),
+            (Given { available_bytes: 8 << 30, ..ENOUGH }, "fewer sessions"),
         ] {
-            let missing = given.missing_for(&PLAN);
+            let missing = given.missing_for(&NEED);
             assert!(missing.len() == 1 && missing[0].contains(set), "{set}: {missing:?}");
         }
     }
 
     #[test]
     fn crowded_buckets_are_hinted_at() {
-        let hint = ENOUGH.hint_for(&PLAN).unwrap();
+        let hint = ENOUGH.hint_for(&NEED).unwrap();
         assert!(hint.contains("thash_entries=2097152"), "{hint}");
-        let few = Plan { sessions: 100_000, ..PLAN };
+        let few = Need { sessions: 100_000, ..NEED };
         assert_eq!(ENOUGH.hint_for(&few), None);
-        assert_eq!(Given { buckets: None, ..ENOUGH }.hint_for(&PLAN), None);
+        assert_eq!(Given { buckets: None, ..ENOUGH }.hint_for(&NEED), None);
     }
 
     #[test]
