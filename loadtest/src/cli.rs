@@ -2,6 +2,7 @@
 
 mod fleet;
 mod report;
+mod run;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -30,6 +31,7 @@ use crate::scenario::{Plan, Scenario};
 use crate::wire::subscribe::Dialect;
 pub use fleet::{FleetArgs, Transport};
 pub use report::{CompareArgs, ReportArgs};
+pub use run::RunArgs;
 
 /// Sessions that are being opened at a time.
 pub const CONCURRENCY: usize = 128;
@@ -82,9 +84,16 @@ pub enum Command {
     Compare(CompareArgs),
     /// Make one page of all results in a directory
     Report(ReportArgs),
+    /// Run a scenario file against anything
+    Run(Box<RunArgs>),
+    /// List the scenarios that are built in
+    Scenarios,
     /// Hold sessions for a fleet, by orders from the standard input
     #[command(hide = true)]
     Hold,
+    /// Hold sessions for a scenario file's run, by orders from the standard input
+    #[command(hide = true)]
+    HoldWork,
 }
 
 /// A server to compare with.

@@ -42,6 +42,12 @@ fn run(command: &Command) -> Result<ExitCode> {
         }
         Command::Compare(args) => work::compare::run(args),
         Command::Report(args) => work::report::run(args),
+        Command::Run(args) => {
+            interrupt::watch()?;
+            work::coordinator::run(args)
+        }
+        Command::Scenarios => list_scenarios(),
+        Command::HoldWork => work::holder::run().map(|()| ExitCode::SUCCESS),
         Command::Hold => fleet::holder::run().map(|()| ExitCode::SUCCESS),
     }
 }
@@ -94,4 +100,11 @@ fn run_scenario(args: &CostArgs) -> Result<ExitCode> {
         print!("{}", report::table(&outcome));
     }
     Ok(if outcome.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn list_scenarios() -> Result<ExitCode> {
+    for scenario in work::scenario::built_in()? {
+        println!("{:14} {}", scenario.name, scenario.about);
+    }
+    Ok(ExitCode::SUCCESS)
 }

@@ -7,6 +7,7 @@
 //! talk by [`orders`] and read one monotonic clock.
 
 pub mod compare;
+pub mod coordinator;
 pub mod file;
 pub mod holder;
 pub mod orders;
@@ -14,7 +15,10 @@ pub mod progress;
 pub mod publisher;
 pub mod report;
 pub mod result;
+pub mod run;
+pub mod scenario;
 pub mod script;
+pub mod settings;
 pub mod shape;
 pub mod speech;
 pub mod times;

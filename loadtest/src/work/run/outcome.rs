@@ -1,0 +1,190 @@
+//! What came of a run: holders' reports and the coordinator's notes put together.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use hdrhistogram::Histogram;
+
+use super::feeding::Feeding;
+use super::float;
+use super::notes::{Ended, Notes};
+use super::plan::Plan;
+use super::verdicts;
+use crate::bench::machine::Machine;
+use crate::crew::Kind;
+use crate::load::ledger::Integrity;
+use crate::work::orders::{Report, State, Times};
+use crate::work::result::{CostFigures, Distribution, MessageFigures, Run, SessionFigures};
+use crate::work::times::histogram;
+
+/// Everything, with what was aimed at, as it came on `machine`.
+pub fn of(plan: &Plan, machine: Machine, ended: Ended) -> Result<Run> {
+    let Ended { notes, reports, feeding } = ended;
+    let sums = Sums::of(&reports);
+    let delivery = put_together(&reports, |report| &report.delivery)?;
+    let replay = put_together(&reports, |report| &report.replay)?;
+    let messages = messages(plan, &notes, feeding.as_ref(), &sums, delivery.len() + replay.len());
+    let mut times = BTreeMap::new();
+    let mut enter = |name: &str, histogram: &Histogram<u64>| {
+        if !histogram.is_empty() {
+            times.insert(name.to_owned(), Distribution::of(histogram));
+        }
+    };
+    enter("delivery", &delivery);
+    enter("last_receipt", &last_receipts(&reports)?);
+    enter("connect", &put_together(&reports, |report| &report.connect)?);
+    enter("replay", &replay);
+    if let Some(feeding) = &feeding {
+        enter("publish", feeding.times());
+    }
+    let mut run = Run {
+        scenario: plan.scenario.clone(),
+        target: plan.target.clone(),
+        command: std::env::args().collect::<Vec<_>>().join(" "),
+        machine,
+        workload: plan.work.clone(),
+        seconds: notes.spent.map_or(0.0, |spent| spent.wall),
+        cost: cost(plan, &notes, messages.deliveries),
+        sessions: sessions(plan, &notes, &sums),
+        messages,
+        times,
+        verdicts: Vec::new(),
+        problems: notes.problems,
+        series: notes.series.map(super::series::Series::into_moments).unwrap_or_default(),
+    };
+    run.verdicts = verdicts::of(&run);
+    Ok(run)
+}
+
+/// What holders counted, added up.
+#[derive(Default)]
+struct Sums {
+    state: State,
+    integrity: Integrity,
+    gaps: u64,
+    never_returned: u64,
+}
+
+impl Sums {
+    fn of(reports: &[Report]) -> Self {
+        let mut sums = Self::default();
+        for report in reports {
+            super::Holding::add(&mut sums.state, &report.state);
+            sums.integrity += report.integrity;
+            sums.gaps += report.gaps;
+            sums.never_returned += report.never_returned;
+        }
+        sums
+    }
+}
+
+fn sessions(plan: &Plan, notes: &Notes, sums: &Sums) -> SessionFigures {
+    let state = &sums.state;
+    SessionFigures {
+        wanted: plan.work.sessions.count as u64,
+        opened: notes.opened,
+        open_seconds: notes.open_seconds,
+        open_at_end: state.open,
+        connects: state.opened,
+        refused: state.refused,
+        lost: state.lost,
+        cut: state.cut,
+        churned: state.churned,
+        never_returned: sums.never_returned,
+        reasons: state.reasons.clone(),
+    }
+}
+
+/// Receipts of the window are known exactly in a closed loop; else each has a time, except where some sessions are slow
+/// or in a storm: those that are neither have one.
+fn messages(
+    plan: &Plan,
+    notes: &Notes,
+    feeding: Option<&Feeding>,
+    sums: &Sums,
+    timed: u64,
+) -> MessageFigures {
+    let (before, after) = (notes.before, notes.after);
+    let awaited = after.awaited.zip(before.awaited).map(|(after, before)| after - before);
+    let told = after.received.saturating_sub(before.received);
+    let all_timed = plan.work.sessions.storm.is_none() && plan.work.sessions.slow.is_none();
+    let counted = if all_timed { timed } else { told };
+    let figures = feeding.map(Feeding::figures).unwrap_or_default();
+    let Integrity { expected, received, .. } = sums.integrity;
+    MessageFigures {
+        published: after.messages,
+        published_in_window: after.messages - before.messages,
+        requests: figures.requests,
+        failed_requests: figures.failed_requests,
+        deliveries: awaited.unwrap_or(counted),
+        integrity: sums.integrity,
+        delivery_ratio: if expected == 0 { 1.0 } else { float(received) / float(expected) },
+        gaps: sums.gaps,
+    }
+}
+
+fn cost(plan: &Plan, notes: &Notes, deliveries: u64) -> CostFigures {
+    let (spent, held) = (notes.spent, notes.held);
+    let pss = held.memory.map(|(_, pss)| pss);
+    let us_per_delivery = spent.and_then(|spent| spent.us_per(deliveries));
+    let sessions = float(plan.work.sessions.count as u64);
+    CostFigures {
+        server_process_seconds: spent.and_then(|spent| spent.servers),
+        server_core_seconds: spent.and_then(|spent| spent.core),
+        redis_seconds: spent.and_then(|spent| spent.redis),
+        load_seconds: spent.map_or(0.0, |spent| spent.load),
+        softirq_seconds: spent.map_or(0.0, |spent| spent.softirq),
+        us_per_delivery,
+        us_per_connect: notes.us_per_connect,
+        deliveries_per_core_second: us_per_delivery.filter(|us| *us > 0.0).map(|us| 1e6 / us),
+        rss_bytes: held.memory.map(|(rss, _)| rss),
+        pss_bytes: pss,
+        pss_bytes_per_session: pss
+            .zip(notes.pss_before)
+            .map(|(after, before)| (float(after) - float(before)) / sessions),
+        socket_bytes: held.socket_bytes,
+        socket_slab_bytes: held.socket_slab_bytes,
+        descriptors: held.descriptors,
+    }
+}
+
+fn put_together(reports: &[Report], times: fn(&Report) -> &Times) -> Result<Histogram<u64>> {
+    let mut sum = histogram()?;
+    for report in reports {
+        times(report).add_to(&mut sum);
+    }
+    Ok(sum)
+}
+
+/// Of each message the longest time of all holders; none of those that nobody has.
+fn last_receipts(reports: &[Report]) -> Result<Histogram<u64>> {
+    let mut longest: BTreeMap<u64, u64> = BTreeMap::new();
+    for report in reports {
+        for (sequence, nanos) in (report.first_sequence..).zip(&report.last_receipts) {
+            let entry = longest.entry(sequence).or_default();
+            *entry = (*entry).max(*nanos);
+        }
+    }
+    let mut sum = histogram()?;
+    for nanos in longest.into_values().filter(|nanos| *nanos > 0) {
+        sum.saturating_record(nanos);
+    }
+    Ok(sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_receiver_of_all_holders_counts() {
+        let report = |first_sequence, last_receipts: &[u64]| Report {
+            first_sequence,
+            last_receipts: last_receipts.to_vec(),
+            ..Report::default()
+        };
+        let reports = [report(5, &[100, 300]), report(6, &[200, 50, 0]), report(0, &[])];
+        let times = last_receipts(&reports).unwrap();
+        assert_eq!((times.len(), times.min(), times.max()), (3, 50, 300));
+    }
+}
