@@ -5,6 +5,8 @@
 #[path = "work_holder/stage.rs"]
 mod stage;
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::time::Duration;
 
 use stage::{Stage, resuming, sessions};
@@ -138,9 +140,29 @@ fn rounds_are_awaited() {
 
 #[test]
 fn who_finds_no_server_tries_again_and_is_told_of() {
-    let mut stage = Stage::open_nowhere(sessions(5, Transport::WebSocket));
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut stage = Stage::open_at(address, sessions(5, Transport::WebSocket));
     let report = stage.end();
     assert_eq!((report.never_returned, report.state.opened), (5, 0));
     assert!(report.state.refused >= 10, "{:?}", report.state);
     assert_eq!(report.state.reasons.values().sum::<u64>(), report.state.refused);
+}
+
+#[test]
+fn who_is_ended_behind_its_last_words_comes_back() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    // Ends with the test's process.
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n: hi\n\n";
+            let answered =
+                stream.read(&mut [0; 4096]).and_then(|_| stream.write_all(head.as_bytes()));
+            answered.unwrap();
+        }
+    });
+    let mut stage = Stage::open_at(address, sessions(1, Transport::Sse));
+    let report = stage.end();
+    assert!(report.state.opened >= 2 && report.state.lost >= 1, "{report:?}");
+    assert_eq!(report.state.refused, 0, "{report:?}");
 }

@@ -1,7 +1,7 @@
 //! A node with history, a holder that has sessions on it, and a publisher.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -67,11 +67,10 @@ impl Stage {
         stage
     }
 
-    /// There is no server.
-    pub(crate) fn open_nowhere(sessions: Sessions) -> Self {
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    /// At a server that isn't a node; all were tried.
+    pub(crate) fn open_at(address: SocketAddr, sessions: Sessions) -> Self {
         let mut stage = Self::start(address, None, sessions, Topics::default());
-        assert_eq!(stage.opened().open, 0);
+        stage.opened();
         stage
     }
 
@@ -206,6 +205,6 @@ fn start_node() -> Server {
         Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.{suffix}"))
     };
     std::fs::write(at("toml"), SETTINGS).unwrap();
-    let program = Program::node(&node, Some(1), &[], None, Some(&at("toml"))).unwrap();
+    let program = Program::node(&node, 1, &[], None, Some(&at("toml"))).unwrap();
     Server::start(program, &at("log"), || Ok(())).unwrap()
 }

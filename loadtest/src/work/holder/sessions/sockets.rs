@@ -32,7 +32,7 @@ impl Sessions {
         let waits = slot.is_slow && slot.phase == Phase::Open && self.stage != Stage::Ending;
         if ready.readable()
             && !waits
-            && let Err(error) = self.read_all(number, poller, buffer)
+            && let Err(error) = self.read_all(number, ready.ended(), poller, buffer)
         {
             self.end(number, &error);
         }
@@ -50,7 +50,7 @@ impl Sessions {
             return;
         };
         let read = if self.stage == Stage::Ending {
-            self.read_all(number, poller, buffer)
+            self.read_all(number, true, poller, buffer)
         } else {
             self.set(number, Alarm::Read, now + budget.every);
             let most = budget.bytes.min(buffer.len());
@@ -61,9 +61,20 @@ impl Sessions {
         }
     }
 
-    fn read_all(&mut self, number: usize, poller: &Poller, buffer: &mut [u8]) -> Result<()> {
-        while self.read(number, poller, buffer)? == buffer.len() {}
-        Ok(())
+    /// Reads what there is; up to the end if the other side `has_ended`.
+    fn read_all(
+        &mut self,
+        number: usize,
+        has_ended: bool,
+        poller: &Poller,
+        buffer: &mut [u8],
+    ) -> Result<()> {
+        loop {
+            let read = self.read(number, poller, buffer)?;
+            if read == 0 || (read < buffer.len() && !has_ended) {
+                return Ok(());
+            }
+        }
     }
 
     /// Reads once; says how many bytes came.
