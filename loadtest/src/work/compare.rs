@@ -190,6 +190,7 @@ mod tests {
         assert_eq!(row(1.0, 1.09, true)[2..], ["1.09", "within noise"]);
         assert_eq!(row(1.0, 0.91, true)[2..], ["0.91", "within noise"]);
         assert_eq!(row(1.0, 1.11, true)[2..], ["1.11", ""]);
+        assert_eq!(row(1.0, 0.5, true)[2..], ["0.50", ""]);
         assert_eq!(row(100.0, 101.0, false)[2..], ["1.01", ""], "a count has no noise");
     }
 
