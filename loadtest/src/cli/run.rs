@@ -30,16 +30,16 @@ pub struct RunArgs {
     #[arg(long)]
     pub name: Option<String>,
     /// Where messages are published, if not at the first --url
-    #[arg(long, value_name = "URL", requires = "url")]
+    #[arg(long, value_name = "URL")]
     pub publish_url: Option<String>,
     /// Its Redis, redis://HOST:PORT, for those ways to publish
-    #[arg(long, value_name = "URL", requires = "url")]
+    #[arg(long, value_name = "URL")]
     pub redis: Option<String>,
     /// What stands before a topic's name in its Redis channel's
     #[arg(long, value_name = "TEXT", default_value = PREFIX)]
     pub prefix: String,
     /// Its process, to read its cost; may be given again
-    #[arg(long, value_name = "PID", requires = "url")]
+    #[arg(long, value_name = "PID")]
     pub pid: Vec<u32>,
     /// Change a key of the file, such as sessions.count=500 or window.seconds=5; may be given again
     #[arg(long, value_name = "KEY=VALUE", value_parser = name_and_value)]

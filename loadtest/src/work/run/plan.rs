@@ -163,6 +163,11 @@ impl Plan {
 
 impl Source {
     fn new(args: &RunArgs, transport: Transport) -> Result<Self> {
+        let of_others = args.publish_url.is_some() || args.redis.is_some() || !args.pid.is_empty();
+        ensure!(
+            !of_others || !args.url.is_empty(),
+            "--publish-url, --redis and --pid are for what runs already: they need --url"
+        );
         if let Some(path) = &args.umbel {
             return Ok(Self::Umbel(path.clone()));
         }

@@ -38,8 +38,7 @@ impl Waiting {
         if counts(state) != counts(&self.last) {
             self.last = state.clone();
             self.changed = Instant::now();
-        }
-        if self.changed.elapsed() > self.patience && !self.is_over() {
+        } else if self.changed.elapsed() > self.patience && !self.is_over() {
             bail!("nothing has changed for {:?}", self.patience);
         }
         Ok(())
