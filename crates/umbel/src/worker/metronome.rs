@@ -16,7 +16,8 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
 use tokio::time::Instant;
 
-/// Ticks at even intervals. None is left out: after a stall they come at once.
+/// Ticks at even intervals. None is left out: after a stall they come at once, and others get their turn
+/// between any two.
 #[derive(Debug)]
 pub(super) struct Metronome {
     /// Read like a pipe: what the runtime has for other descriptors needs unsafe code.
@@ -50,6 +51,9 @@ impl Metronome {
     ///
     /// Cancel safe: a tick that isn't given stays owed.
     pub(super) async fn tick(&mut self) -> io::Result<Instant> {
+        if self.owed > 0 {
+            tokio::task::yield_now().await;
+        }
         while self.owed == 0 {
             let mut expired = [0; 2 * COUNT_BYTES];
             let read = self.timer.read(&mut expired).await?;
@@ -66,6 +70,9 @@ impl Metronome {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
     use super::*;
 
     const PERIOD: Duration = Duration::from_millis(20);
@@ -84,5 +91,27 @@ mod tests {
             let due = tokio::time::timeout(PERIOD / 4, metronome.tick()).await;
             assert_eq!(due.expect("it is due already").unwrap(), first + PERIOD * late);
         }
+    }
+
+    #[tokio::test]
+    async fn others_get_their_turn_between_ticks_that_are_late() {
+        let mut metronome = Metronome::start(PERIOD).unwrap();
+        let turns = Arc::new(AtomicU32::new(0));
+        let counted = turns.clone();
+        let other = tokio::spawn(async move {
+            loop {
+                counted.fetch_add(1, Relaxed);
+                tokio::task::yield_now().await;
+            }
+        });
+        std::thread::sleep(PERIOD * 5);
+        metronome.tick().await.unwrap();
+        // The second reads how many are owed.
+        for late in 0..4 {
+            let before = turns.load(Relaxed);
+            metronome.tick().await.unwrap();
+            assert!(turns.load(Relaxed) > before || late == 0, "tick {late}");
+        }
+        other.abort();
     }
 }
