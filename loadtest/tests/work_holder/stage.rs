@@ -205,6 +205,6 @@ fn start_node() -> Server {
         Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.{suffix}"))
     };
     std::fs::write(at("toml"), SETTINGS).unwrap();
-    let program = Program::node(&node, 1, &[], None, Some(&at("toml"))).unwrap();
+    let program = Program::node(&node, Some(1), &[], None, Some(&at("toml"))).unwrap();
     Server::start(program, &at("log"), || Ok(())).unwrap()
 }
