@@ -10,8 +10,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 pub const PER_ADDRESS: u32 = 4096;
 /// 127.1.0.0, clear of the addresses that people use.
 const FIRST: u32 = 0x7F01_0000;
-/// Up to 127.255.0.0.
-const ADDRESSES: u32 = 0xFE_0000;
+/// How many there are: up to 127.255.0.0.
+pub const ADDRESSES: u32 = 0xFE_0000;
 
 /// The number of some address.
 pub fn any() -> u32 {

@@ -217,14 +217,15 @@ fn not_below_zero(name: &str, value: f64) -> Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use clap::Parser;
 
     use crate::cli::{Cli, Command};
     use crate::work::run::plan::Plan;
     use crate::work::scenario::{Kind, Scenario, built_in};
 
-    fn plan(flags: &str) -> anyhow::Result<Plan> {
+    /// What becomes of such flags of `run`.
+    pub(in crate::work::run) fn plan(flags: &str) -> anyhow::Result<Plan> {
         let words = ["umbel-loadtest", "run"].into_iter().chain(flags.split_whitespace());
         let Command::Run(args) = Cli::try_parse_from(words)?.command else {
             panic!("it is a run");

@@ -13,7 +13,7 @@ use crate::fleet::plan::{Holds, block, sessions_of_holder, sessions_of_node};
 use crate::fleet::requirements::{Given, Need};
 use crate::os::address::resolve;
 use crate::os::descriptors;
-use crate::os::source_addresses::{self, PER_ADDRESS};
+use crate::os::source_addresses::{self, ADDRESSES};
 use crate::wire::payload::MIN_BYTES;
 use crate::work::file::{Publish, Transport, Workload};
 use crate::work::orders::{Opening, Place};
@@ -139,11 +139,12 @@ impl Plan {
     pub fn openings(&self, places: &[Place]) -> Result<Vec<Opening>> {
         let first = source_addresses::any();
         let count = self.work.sessions.count;
-        let addresses = u32::try_from(count.div_ceil(self.holders))?.div_ceil(PER_ADDRESS) + 1;
+        // Who comes back takes new addresses, and mustn't come to those of another process: a port that is searched for
+        // among many that are taken costs the kernel far more than the connection.
+        let apart = ADDRESSES / u32::try_from(self.holders)?;
         let mut openings = Vec::with_capacity(self.holders);
         for holder in 0..self.holders {
             let own = block(count, self.holders, holder);
-            let before = u32::try_from(holder)?.checked_mul(addresses);
             openings.push(Opening {
                 sessions: self.work.sessions.clone(),
                 topics: self.work.topics,
@@ -152,7 +153,7 @@ impl Plan {
                 holders: self.holders,
                 places: places.to_vec(),
                 script: self.script.clone(),
-                first_source: first.wrapping_add(before.context("too many processes")?),
+                first_source: first.wrapping_add(u32::try_from(holder)? * apart),
                 payload_bytes: self.payload_bytes(),
                 patience_seconds: self.work.window.patience_seconds,
             });
@@ -220,5 +221,23 @@ impl Place {
             host: host.to_owned(),
             path: if path.len() <= 1 { String::new() } else { path.to_owned() },
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::checks::tests::plan;
+    use super::*;
+
+    #[test]
+    fn processes_have_neighbouring_sessions_and_source_addresses_far_apart() {
+        let flags = "--set sessions.count=10 --set sessions.processes=3";
+        let openings = plan(&format!("fanout --umbel x {flags}")).unwrap().openings(&[]).unwrap();
+        let blocks: Vec<_> = openings.iter().map(|own| own.first..own.first + own.count).collect();
+        assert_eq!(blocks, [0..3, 3..6, 6..10]);
+        for pair in openings.windows(2) {
+            let apart = pair[1].first_source - pair[0].first_source;
+            assert_eq!(apart, ADDRESSES / 3, "as far as can be");
+        }
     }
 }
