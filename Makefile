@@ -13,7 +13,7 @@ FUZZ_TARGETS = session_input json_commands publish_body places_and_keys cursor t
 COMPOSE_SPEC = github.com/compose-spec/compose-go/v2/cmd@v2.16.2
 
 .PHONY: help image image-test compose-check run observe test test-long faults rolling proxies tools lint dashboards \
-	dashboards-check bench bench-quick bench-redis bench-million bench-scale fuzz reference manifests manifests-custom \
+	dashboards-check bench bench-full bench-cost bench-quick bench-redis bench-million bench-scale fuzz reference manifests manifests-custom \
 	manifests-server manifests-rollout manifests-write
 
 help: ## List the targets
@@ -96,7 +96,15 @@ lint: ## Formatting, lints, dependencies
 		echo "$(CARGO) deny check" && $(CARGO) deny --offline check bans licenses sources; \
 	else echo "cargo-deny is missing: dependencies are not checked"; fi
 
-bench: ## Cost per delivery against the bare baseline, nine rounds; writes loadtest/results/
+bench: tools ## All scenarios and the cost bench with few rounds, in minutes; writes loadtest/results/ with report.html
+	$(CARGO) build --release --locked -p umbel -p umbel-loadtest
+	loadtest/suite.sh quick
+
+bench-full: tools ## The same with all rounds, peers that are installed, and a million sessions: an hour or so
+	$(CARGO) build --release --locked -p umbel -p umbel-loadtest
+	loadtest/suite.sh full
+
+bench-cost: ## Cost per delivery against the bare baseline, nine rounds; writes loadtest/results/
 	$(CARGO) build --release --locked -p umbel -p umbel-loadtest
 	target/release/umbel-loadtest bench --umbel target/release/umbel
 
