@@ -3,60 +3,104 @@
 
     cargo build --release -p umbel -p umbel-loadtest      the node and the load tool
     loadtest/peers/install.sh                             the systems; see README.md
-    loadtest/peers/compare.py                             all of them, about two minutes a round
-    loadtest/peers/compare.py nats nchan --rounds 1       some of them, Umbel always
+    loadtest/peers/compare.py                             all of them; says first how long it will take
+    loadtest/peers/compare.py --only nats,nchan --rounds 1    some of them, Umbel always
     loadtest/peers/compare.py --at-hand 64 --sessions 10000
 
-Each round starts every system anew, in another order. Results: loadtest/results/DATE-MACHINE-peers/.
+Each round starts every system anew, in an order that --seed shuffles. Results: loadtest/results/DATE-MACHINE-peers/.
+Ends with 1 when a system failed. Verdicts change nothing in that.
 """
 
 import argparse
 import json
 import os
+import random
+import secrets
 import sys
 import time
+import tomllib
 from pathlib import Path
 
+from harness.judging import OURS, beside
 from harness.peer import ROOT, Peer
+from harness.row import Row
 from harness.running import Running
-from harness.table import OURS, OURS_WITH_REDIS, Row, json_ready, markdown
-from harness.tool import Load, measure
+from harness.table import json_ready, markdown
+from harness.tool import SCENARIO, Load, measure
+
+# What a system takes beyond its warm-ups and windows: to start and end, and around each of its measurements.
+START_SECONDS, AROUND_SECONDS = 1.5, 1.5
+TOOL = ROOT / "target/release/umbel-loadtest"
+
+
+def program(text: str) -> Path:
+    """The file of a program that is there."""
+    path = Path(text).resolve()
+    if not os.access(path, os.X_OK) or not path.is_file():
+        raise argparse.ArgumentTypeError(f"{text} is no program")
+    return path
+
+
+def number(least: float, kind: type):
+    """A number that is at least so much."""
+
+    def read(text: str):
+        value = kind(text)
+        if not value >= least:
+            raise argparse.ArgumentTypeError(f"{text} is less than {least}")
+        return value
+
+    read.__name__ = kind.__name__
+    return read
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", help="systems; none: all that are installed")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--sessions", type=int, default=1000)
-    parser.add_argument("--at-hand", type=int, nargs="+", default=[1, 8, 64], metavar="N")
-    parser.add_argument("--seconds", type=float, default=5, help="of each measurement")
+    parser.add_argument("--only", default="", metavar="NAME,…", help="these, and the Umbels they're compared with")
+    parser.add_argument("--rounds", type=number(1, int), default=5, metavar="N")
+    parser.add_argument("--sessions", type=number(1, int), default=1000, metavar="N")
+    parser.add_argument("--at-hand", type=number(1, int), nargs="+", default=[1, 8, 64], metavar="N")
+    parser.add_argument("--seconds", type=number(0.1, float), default=5, metavar="S", help="of each measurement")
+    parser.add_argument("--seed", type=number(0, int), default=secrets.randbelow(2**32), help="of the order")
     parser.add_argument("--core", type=int, default=1, help="core of the servers")
     parser.add_argument("--load-core", type=int, default=0, help="core of the load and of Redis")
-    parser.add_argument("--tool", default=str(ROOT / "target/release/umbel-loadtest"))
-    parser.add_argument("--out", type=Path, help="directory of the results")
+    parser.add_argument("--umbel", type=program, metavar="PATH", help="the node; else $UMBEL or the release build")
+    parser.add_argument("--tool", type=program, default=str(TOOL), metavar="PATH", help="the load tool")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="directory of the results")
     return parser.parse_args()
 
 
-def chosen(names: list[str]) -> list[Peer]:
-    """Umbel first, then those named, or all; what is named and isn't installed is an error."""
-    ours = [Peer.read(OURS), Peer.read(OURS_WITH_REDIS)]
-    others = [peer for peer in Peer.all() if peer.name not in (OURS, OURS_WITH_REDIS)]
-    others = [peer for peer in others if peer.name in names] if names else others
-    unknown = set(names) - {peer.name for peer in ours + others}
-    if unknown:
+def chosen(only: str) -> list[Peer]:
+    """The Umbels that are needed, then the systems named, or all; what is named and isn't installed is an error."""
+    every = {peer.name: peer for peer in Peer.all()}
+    names = [name for name in only.split(",") if name]
+    if unknown := set(names) - set(every):
         sys.exit(f"unknown: {', '.join(sorted(unknown))}; run.py --list shows what there is")
+    others = [peer for name, peer in every.items() if name not in OURS and (name in names or not names)]
+    needed = {beside(peer) for peer in others} | {OURS[0], *names} if names else set(OURS)
+    ours = [every[name] for name in OURS if name in needed]
     missing = [peer.name for peer in ours + others if peer.program() is None]
-    if missing and (names or OURS in missing):
+    if missing and (names or OURS[0] in missing):
         sys.exit(f"not installed: {', '.join(missing)}")
     if missing:
         print(f"not installed, left out: {', '.join(missing)}", file=sys.stderr)
-    return [peer for peer in ours + others if peer.program()]
+    return [peer for peer in ours + others if peer.name not in missing]
+
+
+def plan(systems: int, asked) -> str:
+    """What will be done, and about how long it takes."""
+    warm_up = tomllib.loads(SCENARIO.read_text())["window"]["warm_up_seconds"]
+    each = START_SECONDS + len(asked.at_hand) * (warm_up + asked.seconds + AROUND_SECONDS)
+    hands = ", ".join(map(str, asked.at_hand))
+    return (
+        f"{systems} systems × {asked.rounds} rounds × {hands} at hand for {asked.seconds:g} s, seed {asked.seed}: "
+        f"about {systems * asked.rounds * each / 60:.1f} minutes"
+    )
 
 
 def one_round(number: int, rows: list[Row], load: Load, asked):
-    """Every system once, in an order that is another one in each round."""
-    turn = number % len(rows)
-    for row in rows[turn:] + rows[:turn]:
+    """Every system once, in this order."""
+    for row in rows:
         at_hand = None
         try:
             with Running(row.peer, asked.core, asked.load_core) as running:
@@ -74,10 +118,15 @@ def one_round(number: int, rows: list[Row], load: Load, asked):
 
 def main():
     asked = arguments()
-    load = Load(asked.tool, asked.load_core, asked.sessions, asked.seconds)
-    rows = [Row(peer, peer.version_of(peer.program())) for peer in chosen(asked.names)]
+    if asked.umbel:
+        os.environ["UMBEL"] = str(asked.umbel)
+    load = Load(str(asked.tool), asked.load_core, asked.sessions, asked.seconds)
+    rows = [Row(peer, peer.version_of(peer.program())) for peer in chosen(asked.only)]
+    print(plan(len(rows), asked), flush=True)
+    order, shuffle = list(rows), random.Random(asked.seed).shuffle
     for number in range(asked.rounds):
-        one_round(number, rows, load, asked)
+        shuffle(order)
+        one_round(number, order, load, asked)
     machines = [f.machine for row in rows for found in row.rounds.values() for f in found.values()]
     if not machines:
         sys.exit("nothing could be measured")
@@ -86,6 +135,7 @@ def main():
         "machine": machines[0] | {"cores": os.cpu_count()},
         "command": sys.argv,
         "rounds": asked.rounds,
+        "seed": asked.seed,
         "sessions": asked.sessions,
         "at_hand": asked.at_hand,
         "seconds": asked.seconds,

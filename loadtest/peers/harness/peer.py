@@ -58,6 +58,10 @@ class Peer:
     unordered: str = ""
     # Why its settings may be wrong; empty: check.py has shown that they aren't.
     unproven: str = ""
+    # The Umbel that it's compared with; empty: the one fed by Redis, or by itself, as this one is.
+    compared_with: str = ""
+    # Why it's shown without a verdict; empty: it's judged.
+    unjudged: str = ""
 
     @classmethod
     def read(cls, name: str) -> "Peer":

@@ -25,12 +25,16 @@ class Load:
 
 @dataclass(frozen=True)
 class Figures:
-    """What one run came to; `problems` is empty when every message came once and in order."""
+    """What one run came to; `problems` is empty when every message came once and in order.
+
+    A run is `whole` when every message came once, in whichever order.
+    """
 
     deliveries: int
     core_seconds: float
     deliveries_per_core_second: float
     rss_bytes: int | None
+    whole: bool
     problems: list[str]
     machine: dict
 
@@ -72,7 +76,9 @@ def _read(out: Path) -> Figures:
     deliveries, seconds = result["messages"]["deliveries"], cost["server_core_seconds"]
     if not deliveries or not seconds:
         raise RuntimeError(f"nothing was measured: {deliveries} deliveries, {seconds} s of the server's core")
-    return Figures(deliveries, seconds, deliveries / seconds, cost.get("rss_bytes"), problems, result["machine"])
+    whole = not any(integrity[what] for what in ("lost", "doubled", "garbled"))
+    rate = deliveries / seconds
+    return Figures(deliveries, seconds, rate, cost.get("rss_bytes"), whole, problems, result["machine"])
 
 
 def plain(figures: Figures) -> dict:
