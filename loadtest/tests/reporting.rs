@@ -95,8 +95,7 @@ fn report_makes_one_page_of_a_directory() {
     missed.verdicts[1].reached = false;
     directory.put("latency.json", &missed);
     directory.write("strange.json", "{\"a\": 1}");
-    let works = r#"{"name": "fanout8", "deliveries_per_core_second": 250000}"#;
-    directory.write("peers.json", &format!(r#"[{{"peer": "nats", "works": [{works}]}}]"#));
+    directory.write("peers.json", include_str!("reporting/peers.json"));
     let results = Path::new(env!("CARGO_MANIFEST_DIR")).join("results");
     fs::copy(results.join("2026-11-26-vm-history/bench.json"), directory.0.join("bench.json"))
         .unwrap();

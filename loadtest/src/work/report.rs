@@ -33,7 +33,7 @@ use crate::bench::recorded::Recorded;
 use crate::bench::spread::Verdict;
 use crate::cli::ReportArgs;
 use crate::fleet::results::Results;
-use peers::Peer;
+use peers::Peers;
 pub use table::table;
 
 /// All that a page is made of.
@@ -46,7 +46,7 @@ pub struct Sources {
     /// The fleet.
     pub fleet: Option<Results>,
     /// Other systems.
-    pub peers: Vec<Peer>,
+    pub peers: Option<Peers>,
     /// Two results against each other.
     pub comparison: Option<Comparison>,
     /// What couldn't be shown.
@@ -74,7 +74,7 @@ impl Sources {
         self.runs.is_empty()
             && self.bench.is_none()
             && self.fleet.is_none()
-            && self.peers.is_empty()
+            && self.peers.is_none()
             && self.comparison.is_none()
     }
 }

@@ -40,7 +40,7 @@ fn add(sources: &mut Sources, path: &Path) -> Result<()> {
     match path.file_name().and_then(|name| name.to_str()) {
         Some("bench.json") => sources.bench = Some(Recorded::parse(&text)?),
         Some("fleet.json") => sources.fleet = Some(parse(&text)?),
-        Some("peers.json") => sources.peers = peers::parse(&text)?,
+        Some("peers.json") => sources.peers = Some(peers::parse(&text)?),
         _ => sources.runs.push(parse(&text).context("it isn't the result of a run")?),
     }
     Ok(())

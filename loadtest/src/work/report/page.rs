@@ -55,8 +55,8 @@ fn body(page: &mut Markup, title: &str, sources: &Sources) {
         if let Some(fleet) = &sources.fleet {
             held::section(page, fleet, FLEET);
         }
-        if !sources.peers.is_empty() {
-            peers::section(page, &sources.peers, PEERS);
+        if let Some(peers) = &sources.peers {
+            peers::section(page, peers, PEERS);
         }
     });
 }
@@ -103,7 +103,8 @@ fn judged(sources: &Sources) -> Vec<Judged> {
     });
     let bench = sources.bench.iter().flat_map(|bench| benched::judged(bench, BENCH));
     let fleet = sources.fleet.iter().flat_map(|fleet| held::judged(fleet, FLEET));
-    let all = of_runs.chain(problems).chain(bench).chain(fleet);
+    let peers = sources.peers.iter().flat_map(|peers| peers::judged(peers, PEERS));
+    let all = of_runs.chain(problems).chain(bench).chain(fleet).chain(peers);
     all.filter(|judged| judged.verdict != Verdict::Unjudged).collect()
 }
 
@@ -174,7 +175,7 @@ fn contents(page: &mut Markup, sources: &Sources, groups: &[Vec<(&Run, String)>]
     if sources.fleet.is_some() {
         entry("Fleet".to_owned(), FLEET);
     }
-    if !sources.peers.is_empty() {
+    if sources.peers.is_some() {
         entry("Peers beside the node".to_owned(), PEERS);
     }
     if entries.len() < 2 {
@@ -192,7 +193,7 @@ fn contents(page: &mut Markup, sources: &Sources, groups: &[Vec<(&Run, String)>]
 
 #[cfg(test)]
 mod tests {
-    use super::super::{peers::Peer, peers::Work, runs};
+    use super::super::{peers, runs};
     use super::*;
     use crate::bench::recorded::Recorded;
     use crate::fleet::results::Results;
@@ -231,20 +232,23 @@ mod tests {
         let mut fleet: Results = serde_json::from_str(&fleet).unwrap();
         text.clone_into(&mut fleet.redis);
         fleet.command = vec![text.to_owned()];
-        let work = Work {
-            name: text.to_owned(),
-            deliveries_per_core_second: Some(1.0),
-            us_per_delivery: None,
-            ratio: None,
-        };
-        let version = Some(text.to_owned());
-        let peer = Peer { peer: text.to_owned(), version, works: vec![work] };
+        let mut peers = peers::parse(include_str!("../../../tests/reporting/peers.json")).unwrap();
+        peers.command = vec![text.to_owned()];
+        for system in peers.systems.values_mut() {
+            for field in [&mut system.title, &mut system.version, &mut system.fed_by] {
+                text.clone_into(field);
+            }
+            for field in [&mut system.settings, &mut system.notes, &mut system.went_wrong] {
+                *field = vec![text.to_owned()];
+            }
+            system.works[0].against = Some(text.to_owned());
+        }
         let comparison = comparison(&run, &runs::run("fanout", "umbel", 1.0));
         Sources {
             runs: vec![run, other],
             bench: Some(bench),
             fleet: Some(fleet),
-            peers: vec![peer],
+            peers: Some(peers),
             comparison: Some(comparison),
             notes: vec![text.to_owned()],
         }
