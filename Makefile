@@ -13,8 +13,8 @@ FUZZ_TARGETS = session_input json_commands publish_body places_and_keys cursor t
 COMPOSE_SPEC = github.com/compose-spec/compose-go/v2/cmd@v2.16.2
 
 .PHONY: help image image-test compose-check run observe test test-long faults rolling proxies tools lint dashboards \
-	dashboards-check bench bench-full bench-cost bench-quick bench-redis bench-million bench-scale fuzz reference manifests manifests-custom \
-	manifests-server manifests-rollout manifests-write
+	dashboards-check bench bench-full bench-cost bench-quick bench-redis bench-million bench-scale bench-peers fuzz reference \
+	manifests manifests-custom manifests-server manifests-rollout manifests-write
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -28,6 +28,8 @@ observe: tools ## Two nodes, Redis and Prometheus with a gentle load, for OBSERV
 
 test: tools lint ## All checks and tests that take minutes at most
 	$(CARGO) test --workspace --locked
+	/usr/bin/python3 loadtest/scale/test_scale.py
+	/usr/bin/python3 loadtest/peers/test_compare.py
 	$(MAKE) manifests
 
 test-long: tools ## The tests that take longer: large audiences, memory over rounds, many property cases, fuzzing
@@ -123,6 +125,11 @@ bench-million: tools ## SESSIONS sessions on a fleet of nodes, held for HOLD sec
 bench-scale: tools ## What grows with nodes, topics and sessions: measured, reckoned to ten million, rollouts simulated; writes loadtest/results/
 	$(CARGO) build --release --locked -p umbel
 	/usr/bin/python3 loadtest/scale/scale.py all --umbel target/release/umbel
+
+# What loadtest/peers/install.sh has installed; the others are left out and named.
+bench-peers: tools ## Other systems beside Umbel, the same work on the same core, five rounds; writes loadtest/results/
+	$(CARGO) build --release --locked -p umbel -p umbel-loadtest
+	/usr/bin/python3 loadtest/peers/compare.py
 
 fuzz: ## Each fuzz target for FUZZ_SECONDS; needs a nightly toolchain and cargo-fuzz
 	@set -e; for target in $(FUZZ_TARGETS); do \
