@@ -248,6 +248,8 @@ pub struct Targets {
     pub replay_p99_ms: Option<f64>,
     /// Sessions that never came back, at most; absent: 0.
     pub never_returned: Option<u64>,
+    /// Sessions that servers ended or that failed, at most; absent: 0, unless something fails or some read slowly.
+    pub lost_sessions: Option<u64>,
     /// Servers' user memory per session, at most.
     pub pss_bytes_per_session: Option<f64>,
 }

@@ -9,7 +9,7 @@ use super::directory::Directory;
 use super::faults::Faults;
 use super::feeding::Feeding;
 use super::meter::Reading;
-use super::notes::{Ended, Held, Marks, Notes};
+use super::notes::{self, Ended, Held, Marks, Notes};
 use super::plan::Plan;
 use super::series::{Counts, Series};
 use super::servers::Servers;
@@ -86,7 +86,6 @@ impl Course<'_> {
             progress.tell(began.elapsed().as_secs_f64(), &line);
         }
         progress.clear();
-        self.notes.opened = self.crew.state().open;
         self.notes.open_seconds = began.elapsed().as_secs_f64();
         Ok(())
     }
@@ -109,6 +108,9 @@ impl Course<'_> {
         }
         let (begin, reading) = (Instant::now(), self.read()?);
         self.notes.before = self.marks();
+        let wanted = self.plan.work.sessions.count as u64;
+        self.notes.opened = self.crew.state().open;
+        self.notes.problems.extend(notes::not_open(self.notes.opened, wanted));
         let mut series = Series::begin(self.counts(Duration::ZERO));
         let end = begin + Duration::from_secs_f64(seconds);
         let mut look_at = Duration::ZERO;

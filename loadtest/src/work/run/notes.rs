@@ -10,9 +10,9 @@ use crate::work::orders::Report;
 pub struct Notes {
     /// PSS of the servers without sessions.
     pub pss_before: Option<u64>,
-    /// Sessions open when the window began, and how long opening took.
+    /// Sessions open when the window began.
     pub opened: u64,
-    /// See `opened`.
+    /// How long opening took.
     pub open_seconds: f64,
     /// Messages, and receipts that were waited for, before the window.
     pub before: Marks,
@@ -62,4 +62,21 @@ pub struct Ended {
     pub reports: Vec<Report>,
     /// The publisher, if there was one.
     pub feeding: Option<Feeding>,
+}
+
+/// What is wrong if fewer sessions than `wanted` are `open` when the window begins.
+pub fn not_open(open: u64, wanted: u64) -> Option<String> {
+    let text = || format!("only {open} of {wanted} sessions were open when the window began");
+    (open < wanted).then(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_that_are_not_open_are_a_problem() {
+        assert_eq!(not_open(10, 10), None);
+        assert!(not_open(9, 10).unwrap().contains("9 of 10"));
+    }
 }
