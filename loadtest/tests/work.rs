@@ -102,6 +102,18 @@ fn an_open_loop_keeps_its_rate_whatever_the_transport() {
 }
 
 #[test]
+fn what_comes_after_the_window_is_no_delivery_of_it() {
+    let text = "[servers]\nredis = true\n[sessions]\ncount = 20\n[publish]\nby = 'redis'\n\
+                [pace.open]\nper_second = 100\n[window]\nseconds = 1\nwarm_up_seconds = 0.1\n\
+                [[faults]]\nwhat = 'pause-redis'\nat_seconds = 0.4\naway_seconds = 0.6\n";
+    let found = result(&file("late", text), &[]);
+    let due = 20 * number(&found, "/messages/published_in_window");
+    let deliveries = number(&found, "/messages/deliveries");
+    assert!((due / 10..due * 6 / 10).contains(&deliveries), "{deliveries} of {due}: {found}");
+    assert_eq!(number(&found, "/messages/integrity/lost"), 0);
+}
+
+#[test]
 fn who_is_cut_off_comes_back_and_has_everything() {
     let text = format!(
         "[servers]\nsettings = '''{HISTORY}'''\n[sessions]\ncount = 30\ntransport = 'json'\nresume = true\n\

@@ -133,6 +133,10 @@ impl Holder {
             Order::Open(_) => {}
             Order::Begin => sessions.begin(),
             Order::Storm => sessions.storm(),
+            Order::Tell => {
+                let told = Said::Told(sessions.state().clone());
+                self.say(&told)?;
+            }
             Order::Await { received } => {
                 self.gathers = true;
                 self.wait = Wait::Received(received);

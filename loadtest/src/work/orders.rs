@@ -23,6 +23,8 @@ pub enum Order {
         /// How many.
         received: u64,
     },
+    /// Answered at once by [`Said::Told`].
+    Tell,
     /// Close all sessions but the steady ones, and open them again as fast as may be.
     Storm,
     /// The window is over: cuts and churn end, who is away comes back, slow readers catch up. Times are noted only of
@@ -78,6 +80,8 @@ pub struct Place {
 pub enum Said {
     /// How it is; told four times a second.
     State(State),
+    /// The same, since it was asked for: all that was read before counts.
+    Told(State),
     /// All were opened, or were refused.
     Opened(State),
     /// As many were received as were awaited.

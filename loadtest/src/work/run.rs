@@ -1,6 +1,7 @@
 //! One run, from the coordinator's side: servers and holders are started, sessions opened, messages published, things
 //! made to fail, and everything noted.
 
+pub mod backlog;
 pub mod checks;
 pub mod course;
 pub mod directory;
@@ -35,7 +36,7 @@ impl crew::Kind for Holding {
 
     fn state(said: &Said) -> Option<&State> {
         match said {
-            Said::State(state) | Said::Opened(state) => Some(state),
+            Said::State(state) | Said::Told(state) | Said::Opened(state) => Some(state),
             Said::Report(report) => Some(&report.state),
             Said::Reached => None,
         }

@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::Crew;
 use super::directory::Directory;
 use super::faults::Faults;
 use super::feeding::Feeding;
@@ -15,8 +14,10 @@ use super::series::{Counts, Series};
 use super::servers::Servers;
 use super::storm::Storm;
 use super::waiting::Waiting;
+use super::{Crew, backlog};
 use crate::cost::{socket_memory, socket_slabs};
 use crate::os::cores::{self, Affinity};
+use crate::work::file::Pace;
 use crate::work::orders::{Order, Report, Said, State};
 use crate::work::progress::Progress;
 
@@ -106,13 +107,15 @@ impl Course<'_> {
         if let Some(feeding) = &mut self.feeding {
             feeding.begin_window();
         }
-        let (begin, reading) = (Instant::now(), self.read()?);
+        let begin = Instant::now();
+        let end = begin + Duration::from_secs_f64(seconds);
+        self.ask(end)?;
+        let reading = self.read()?;
         self.notes.before = self.marks();
         let wanted = self.plan.work.sessions.count as u64;
         self.notes.opened = self.crew.state().open;
         self.notes.problems.extend(notes::not_open(self.notes.opened, wanted));
         let mut series = Series::begin(self.counts(Duration::ZERO));
-        let end = begin + Duration::from_secs_f64(seconds);
         let mut look_at = Duration::ZERO;
         while !self.is_over(end) {
             let now = begin.elapsed();
@@ -129,15 +132,35 @@ impl Course<'_> {
             let wait = self.feed(end)?.min(series.due().saturating_sub(now));
             self.hear(wait.min(self.until_next_event(begin)))?;
         }
+        self.ask(end)?;
         self.notes.spent = Some(self.read()?.since(&reading));
         if let Some(feeding) = &mut self.feeding {
             feeding.end_window();
         }
         self.notes.after = self.marks();
+        let (before, after) = (self.notes.before, self.notes.after);
+        self.notes.problems.extend(backlog::problem(&self.plan.work, before, after));
         self.notes.held = self.hold()?;
         self.notes.series = Some(series);
         self.settle(begin)?;
         progress.clear();
+        Ok(())
+    }
+
+    /// Has all holders tell how they are now, so that receipts are counted up to the time at which clocks are read;
+    /// meanwhile what is due before `end` is published, but no round is begun.
+    fn ask(&mut self, end: Instant) -> Result<()> {
+        let is_closed = matches!(self.plan.work.pace, Pace::Closed { .. });
+        let end = if is_closed { Instant::now() } else { end };
+        self.crew.order_all(&Order::Tell)?;
+        let mut waiting = Waiting::new(self.crew.count(), self.plan.patience());
+        while !waiting.is_over() {
+            let wait = self.feed(end)?;
+            if let Some((holder, Said::Told(_))) = self.hear(wait)? {
+                waiting.answered(holder);
+            }
+            waiting.look(&self.crew.state()).context("holders don't tell how they are")?;
+        }
         Ok(())
     }
 
@@ -263,7 +286,7 @@ impl Course<'_> {
         let feeding = self.feeding.as_ref();
         Marks {
             messages: feeding.map_or(0, Feeding::messages),
-            awaited: feeding.and_then(Feeding::receipts),
+            expected: feeding.map_or(0, Feeding::expected),
             received: self.crew.state().received,
         }
     }

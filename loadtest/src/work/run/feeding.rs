@@ -35,8 +35,16 @@ pub struct Feeding {
 }
 
 enum Pacing {
-    Open(Schedule),
+    Open(Box<Open>),
     Closed(Box<Closed>),
+}
+
+struct Open {
+    schedule: Schedule,
+    /// How many sessions have each topic.
+    subscribers: Vec<u64>,
+    /// Receipts that there are to be.
+    expected: u64,
 }
 
 struct Closed {
@@ -76,7 +84,11 @@ impl Feeding {
             Pace::Open { per_second } => {
                 let interval = Duration::from_secs_f64(1.0 / per_second).as_nanos();
                 let interval = u64::try_from(interval)?.max(1);
-                Pacing::Open(Schedule::new(clock::nanos(), interval, u64::MAX))
+                Pacing::Open(Box::new(Open {
+                    schedule: Schedule::new(clock::nanos(), interval, u64::MAX),
+                    subscribers: plan.spread.subscribers(),
+                    expected: 0,
+                }))
             }
             Pace::Closed { at_hand, pause_seconds } => Pacing::Closed(Box::new(Closed {
                 at_hand,
@@ -97,11 +109,12 @@ impl Feeding {
         }
         let wait = match &mut self.pace {
             _ if ends => LOOK,
-            Pacing::Open(schedule) => {
-                let schedule = *schedule;
+            Pacing::Open(open) => {
+                let schedule = open.schedule;
                 for number in schedule.due(clock::nanos(), self.messages) {
-                    self.publisher
-                        .add(self.spread.topic_of_message(number), schedule.due_at(number));
+                    let topic = self.spread.topic_of_message(number);
+                    self.publisher.add(topic, schedule.due_at(number));
+                    open.expected += open.subscribers[topic];
                     self.messages = number + 1;
                 }
                 let next = schedule.due_at(self.messages);
@@ -186,11 +199,11 @@ impl Feeding {
         self.messages
     }
 
-    /// How many receipts there must be of them, if that is waited for.
-    pub fn receipts(&self) -> Option<u64> {
+    /// How many receipts there are to be of them, if all sessions stay.
+    pub fn expected(&self) -> u64 {
         match &self.pace {
-            Pacing::Open(_) => None,
-            Pacing::Closed(closed) => Some(closed.receipts.total()),
+            Pacing::Open(open) => open.expected,
+            Pacing::Closed(closed) => closed.receipts.total(),
         }
     }
 

@@ -14,7 +14,7 @@ pub struct Notes {
     pub opened: u64,
     /// How long opening took.
     pub open_seconds: f64,
-    /// Messages, and receipts that were waited for, before the window.
+    /// Messages and receipts before the window.
     pub before: Marks,
     /// The same at its end.
     pub after: Marks,
@@ -35,9 +35,9 @@ pub struct Notes {
 pub struct Marks {
     /// Messages published.
     pub messages: u64,
-    /// Receipts that a closed loop waited for.
-    pub awaited: Option<u64>,
-    /// Messages received, as holders told it.
+    /// Receipts that there are to be of them, if all sessions stay.
+    pub expected: u64,
+    /// Messages received, as holders told it when they were asked.
     pub received: u64,
 }
 

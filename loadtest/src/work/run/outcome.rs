@@ -23,7 +23,7 @@ pub fn of(plan: &Plan, machine: Machine, ended: Ended) -> Result<Run> {
     let sums = Sums::of(&reports);
     let delivery = put_together(&reports, |report| &report.delivery)?;
     let replay = put_together(&reports, |report| &report.replay)?;
-    let messages = messages(plan, &notes, feeding.as_ref(), &sums, delivery.len() + replay.len());
+    let messages = messages(&notes, feeding.as_ref(), &sums);
     let mut times = BTreeMap::new();
     let mut enter = |name: &str, histogram: &Histogram<u64>| {
         if !histogram.is_empty() {
@@ -95,20 +95,10 @@ fn sessions(plan: &Plan, notes: &Notes, sums: &Sums) -> SessionFigures {
     }
 }
 
-/// Receipts of the window are known exactly in a closed loop; else each has a time, except where some sessions are slow
-/// or in a storm: those that are neither have one.
-fn messages(
-    plan: &Plan,
-    notes: &Notes,
-    feeding: Option<&Feeding>,
-    sums: &Sums,
-    timed: u64,
-) -> MessageFigures {
+/// Receipts of the window are those between the two times at which the servers' clocks were read: what came later was
+/// also worked for later.
+fn messages(notes: &Notes, feeding: Option<&Feeding>, sums: &Sums) -> MessageFigures {
     let (before, after) = (notes.before, notes.after);
-    let awaited = after.awaited.zip(before.awaited).map(|(after, before)| after - before);
-    let told = after.received.saturating_sub(before.received);
-    let all_timed = plan.work.sessions.storm.is_none() && plan.work.sessions.slow.is_none();
-    let counted = if all_timed { timed } else { told };
     let figures = feeding.map(Feeding::figures).unwrap_or_default();
     let Integrity { expected, received, .. } = sums.integrity;
     MessageFigures {
@@ -116,7 +106,7 @@ fn messages(
         published_in_window: after.messages - before.messages,
         requests: figures.requests,
         failed_requests: figures.failed_requests,
-        deliveries: awaited.unwrap_or(counted),
+        deliveries: after.received.saturating_sub(before.received),
         integrity: sums.integrity,
         delivery_ratio: if expected == 0 { 1.0 } else { float(received) / float(expected) },
         gaps: sums.gaps,
