@@ -111,6 +111,10 @@ fn what_comes_after_the_window_is_no_delivery_of_it() {
     let deliveries = number(&found, "/messages/deliveries");
     assert!((due / 10..due * 6 / 10).contains(&deliveries), "{deliveries} of {due}: {found}");
     assert_eq!(number(&found, "/messages/integrity/lost"), 0);
+    // The slowest are confirmed behind the end.
+    let published = number(&found, "/messages/published_in_window");
+    let timed = number(&found, "/times/publish/count");
+    assert!(published.abs_diff(timed) <= 2, "{timed} of {published}: {found}");
 }
 
 #[test]

@@ -140,6 +140,16 @@ impl Publisher {
         self.tally.figures
     }
 
+    /// The window begins: times are noted only of messages that are due from `now` on, in nanoseconds.
+    pub fn begin_window(&mut self, now: u64) {
+        self.tally.begin_window(now);
+    }
+
+    /// It ends: messages that were due before `now` have their times though they are confirmed later.
+    pub fn end_window(&mut self, now: u64) {
+        self.tally.end_window(now);
+    }
+
     /// Times from when messages were due until they were confirmed, in nanoseconds, since the last call.
     pub fn take_times(&mut self) -> Histogram<u64> {
         self.tally.take_times()

@@ -1,5 +1,6 @@
 //! What publishing came to so far.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -31,8 +32,10 @@ pub struct PublishFigures {
 #[derive(Debug)]
 pub(super) struct Tally {
     pub(super) figures: PublishFigures,
-    /// From when messages were due until they were confirmed.
+    /// Of messages that were due then, from when they were due until they were confirmed.
     times: Histogram<u64>,
+    /// See `times`.
+    window: Range<u64>,
     /// When something was confirmed last, or was added while there was nothing.
     progress: Instant,
     last_failure: Option<String>,
@@ -43,6 +46,7 @@ impl Tally {
         Self {
             figures: PublishFigures::default(),
             times: new_times(),
+            window: 0..u64::MAX,
             progress: Instant::now(),
             last_failure: None,
         }
@@ -61,7 +65,9 @@ impl Tally {
         let (before, now) = (self.figures.confirmed, clock::nanos());
         for due in batch.take_confirmed() {
             self.figures.confirmed += 1;
-            self.times.saturating_record(now.saturating_sub(due));
+            if self.window.contains(&due) {
+                self.times.saturating_record(now.saturating_sub(due));
+            }
         }
         if self.figures.confirmed > before {
             self.progress = Instant::now();
@@ -85,6 +91,17 @@ impl Tally {
         (self.progress + patience).saturating_duration_since(now)
     }
 
+    /// Only messages that are due from `now` on have times.
+    pub(super) fn begin_window(&mut self, now: u64) {
+        self.window = now..u64::MAX;
+        self.times.reset();
+    }
+
+    /// Only those that are due before `now` too, whenever they are confirmed.
+    pub(super) fn end_window(&mut self, now: u64) {
+        self.window.end = now;
+    }
+
     /// Times since the last call, in nanoseconds.
     pub(super) fn take_times(&mut self) -> Histogram<u64> {
         std::mem::replace(&mut self.times, new_times())
@@ -93,4 +110,31 @@ impl Tally {
 
 fn new_times() -> Histogram<u64> {
     Histogram::new_with_max(LONGEST, DIGITS).expect("bounds and digits are possible ones")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::batch::Message;
+    use super::*;
+
+    /// Confirms messages that were due at these times.
+    fn confirm(tally: &mut Tally, dues: &[u64]) {
+        let mut batch = Batch::default();
+        for due in dues {
+            batch.push(Message { topic: 0, sequence: 0, due: *due });
+        }
+        batch.confirm_all();
+        tally.take_from(&mut batch, true);
+    }
+
+    #[test]
+    fn what_was_due_in_the_window_has_a_time_whenever_it_is_confirmed() {
+        let mut tally = Tally::new();
+        confirm(&mut tally, &[50, 60]);
+        tally.begin_window(100);
+        confirm(&mut tally, &[90, 99, 100]);
+        tally.end_window(200);
+        confirm(&mut tally, &[150, 160, 199, 200, 201]);
+        assert_eq!((tally.take_times().len(), tally.figures.confirmed), (4, 10));
+    }
 }

@@ -17,7 +17,6 @@ use crate::work::orders::{Order, Said};
 use crate::work::publisher::{Feed, PublishFigures, Publisher};
 use crate::work::script::Script;
 use crate::work::shape::Spread;
-use crate::work::times::histogram;
 use hdrhistogram::Histogram;
 
 /// The longest wait without a look whether a round is over in time.
@@ -30,8 +29,6 @@ pub struct Feeding {
     pace: Pacing,
     /// Messages so far, over all topics.
     messages: u64,
-    /// Of those that were added in the window.
-    times: Histogram<u64>,
 }
 
 enum Pacing {
@@ -98,8 +95,7 @@ impl Feeding {
                 round: Round::Due(Instant::now()),
             })),
         };
-        let times = histogram()?;
-        Ok(Some(Self { publisher, spread: plan.spread.clone(), pace, messages: 0, times }))
+        Ok(Some(Self { publisher, spread: plan.spread.clone(), pace, messages: 0 }))
     }
 
     /// Adds what is due, unless it `ends`, and sends what can be sent; says how long nothing will be due.
@@ -174,19 +170,19 @@ impl Feeding {
         self.publisher.serve(ready, poller)
     }
 
-    /// The window begins: times before it don't count.
+    /// The window begins: what was due before it doesn't count.
     pub fn begin_window(&mut self) {
-        self.publisher.take_times();
+        self.publisher.begin_window(clock::nanos());
     }
 
-    /// The window ends: times after it don't count.
+    /// The window ends: what is due after it doesn't count.
     pub fn end_window(&mut self) {
-        self.times = self.publisher.take_times();
+        self.publisher.end_window(clock::nanos());
     }
 
     /// From when messages of the window were due until they were confirmed.
-    pub fn times(&self) -> &Histogram<u64> {
-        &self.times
+    pub fn take_times(&mut self) -> Histogram<u64> {
+        self.publisher.take_times()
     }
 
     /// Messages that aren't confirmed.

@@ -19,7 +19,7 @@ use crate::work::times::histogram;
 
 /// Everything, with what was aimed at, as it came on `machine`.
 pub fn of(plan: &Plan, machine: Machine, ended: Ended) -> Result<Run> {
-    let Ended { notes, reports, feeding } = ended;
+    let Ended { notes, reports, mut feeding } = ended;
     let sums = Sums::of(&reports);
     let delivery = put_together(&reports, |report| &report.delivery)?;
     let replay = put_together(&reports, |report| &report.replay)?;
@@ -34,8 +34,8 @@ pub fn of(plan: &Plan, machine: Machine, ended: Ended) -> Result<Run> {
     enter("last_receipt", &last_receipts(&reports)?);
     enter("connect", &put_together(&reports, |report| &report.connect)?);
     enter("replay", &replay);
-    if let Some(feeding) = &feeding {
-        enter("publish", feeding.times());
+    if let Some(feeding) = &mut feeding {
+        enter("publish", &feeding.take_times());
     }
     let mut run = Run {
         scenario: plan.scenario.clone(),
