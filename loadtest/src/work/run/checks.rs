@@ -4,31 +4,52 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::plan::Source;
 use crate::cli::Server;
-use crate::wire::payload::{MIN_BYTES, Template};
+use crate::wire::payload::MIN_BYTES;
 use crate::work::file::{By, Fault, Pace, Transport, What, Workload};
 use crate::work::script::Script;
 use crate::work::shape::Shape;
 
 /// Times are added to a clock of nanoseconds.
 const LONGEST_SECONDS: f64 = 1e7;
+/// The first of a rate is to come within the time that somebody would wait for it.
+const LEAST_RATE: f64 = 0.001;
+/// Far more than one process publishes or opens.
+const MOST_RATE: f64 = 1e7;
+/// Far more than the descriptors and ports of a machine are enough for.
+const MOST_SESSIONS: usize = 10_000_000;
+/// Each holder or node is a process.
+const MOST_PROCESSES: usize = 256;
+/// The coordinator counts messages by topic, and holders are told all counts at the end.
+const MOST_TOPICS: usize = 10_000_000;
+/// Topics of a session are compared with each other.
+const MOST_PER_SESSION: usize = 10_000;
+/// Messages of a round or request: they wait in the coordinator's memory.
+const MOST_AT_HAND: usize = 1_000_000;
+/// What a server takes as one message at most, and more.
+const MOST_PAYLOAD_BYTES: usize = 1 << 20;
 
 /// Checks each number for itself.
 pub fn numbers(work: &Workload) -> Result<()> {
     let Workload { servers, sessions, topics, window, .. } = work;
-    at_least_one("servers.nodes", servers.nodes)?;
-    at_least_one("sessions.count", sessions.count)?;
-    at_least_one("sessions.concurrency", sessions.concurrency)?;
-    at_least_one("sessions.processes", sessions.processes.unwrap_or(1))?;
-    at_least_one("topics.per_session", topics.per_session)?;
-    above_zero("sessions.open_per_second", sessions.open_per_second)?;
+    from_one("servers.nodes", servers.nodes, MOST_PROCESSES)?;
+    from_one("sessions.count", sessions.count, MOST_SESSIONS)?;
+    from_one("sessions.concurrency", sessions.concurrency, MOST_SESSIONS)?;
+    from_one("sessions.processes", sessions.processes.unwrap_or(1), MOST_PROCESSES)?;
+    from_one("topics.per_session", topics.per_session, MOST_PER_SESSION)?;
+    rate("sessions.open_per_second", sessions.open_per_second)?;
     match topics.shape {
         Shape::One | Shape::Each => {}
-        Shape::Rooms { members } => at_least_one("topics.shape.rooms.members", members)?,
+        Shape::Rooms { members } => from_one("topics.shape.rooms.members", members, usize::MAX)?,
         Shape::Zipf { topics: count, exponent } => {
-            at_least_one("topics.shape.zipf.topics", count)?;
+            from_one("topics.shape.zipf.topics", count, MOST_TOPICS)?;
             not_below_zero("topics.shape.zipf.exponent", exponent)?;
         }
     }
+    let count = topics.shape.topic_count(sessions.count, topics.per_session);
+    ensure!(
+        count <= MOST_TOPICS,
+        "topics.shape and topics.per_session make {count} topics, at most {MOST_TOPICS} can be counted"
+    );
     if let Some(slow) = sessions.slow {
         let share = slow.share;
         ensure!((0.0..=1.0).contains(&share), "sessions.slow.share is {share}, not from 0 to 1");
@@ -39,20 +60,20 @@ pub fn numbers(work: &Workload) -> Result<()> {
         not_below_zero("sessions.cut.away_seconds", cut.away_seconds)?;
     }
     if let Some(churn) = sessions.churn {
-        above_zero("sessions.churn.per_second", churn.per_second)?;
+        rate("sessions.churn.per_second", churn.per_second)?;
     }
     if let Some(publish) = work.publish {
-        at_least_one("publish.batch", publish.batch)?;
+        from_one("publish.batch", publish.batch, MOST_AT_HAND)?;
+        let bytes = publish.payload_bytes;
         ensure!(
-            Template::new(publish.payload_bytes).is_some(),
-            "publish.payload_bytes is {}, at least {MIN_BYTES} are needed for number and time",
-            publish.payload_bytes
+            (MIN_BYTES..=MOST_PAYLOAD_BYTES).contains(&bytes),
+            "publish.payload_bytes is {bytes}, not from {MIN_BYTES} (for number and time) to {MOST_PAYLOAD_BYTES}"
         );
     }
     match work.pace {
-        Pace::Open { per_second } => above_zero("pace.open.per_second", per_second)?,
+        Pace::Open { per_second } => rate("pace.open.per_second", per_second)?,
         Pace::Closed { at_hand, pause_seconds } => {
-            at_least_one("pace.closed.at_hand", at_hand)?;
+            from_one("pace.closed.at_hand", at_hand, MOST_AT_HAND)?;
             not_below_zero("pace.closed.pause_seconds", pause_seconds)?;
         }
     }
@@ -198,8 +219,19 @@ fn within(work: &Workload, name: &str, value: f64) -> Result<()> {
     Ok(())
 }
 
-fn at_least_one(name: &str, value: usize) -> Result<()> {
+fn from_one(name: &str, value: usize, most: usize) -> Result<()> {
     ensure!(value > 0, "{name} is 0, at least 1 is needed");
+    ensure!(value <= most, "{name} is {value}, at most {most} are possible");
+    Ok(())
+}
+
+/// So often in a second.
+fn rate(name: &str, value: f64) -> Result<()> {
+    above_zero(name, value)?;
+    ensure!(
+        (LEAST_RATE..=MOST_RATE).contains(&value),
+        "{name} is {value}, not from {LEAST_RATE} to {MOST_RATE}"
+    );
     Ok(())
 }
 
@@ -285,10 +317,24 @@ pub(super) mod tests {
             ("--umbel x --set publish.by=redis", "publish.by needs Redis"),
             ("--umbel x --set publish.by=script", "must say how to publish"),
             ("--umbel x --set servers.nodes=0", "servers.nodes is 0"),
-            ("--umbel x --set sessions.count=100000000000", "nodes can't hold"),
+            ("--umbel x --set sessions.count=100000000000", "at most 10000000 are possible"),
+            ("--umbel x --set sessions.processes=257", "sessions.processes is 257"),
+            ("--umbel x --set pace.open.per_second=1e-300", "pace.open.per_second is 0.000"),
+            ("--umbel x --set sessions.open_per_second=1e-9", "sessions.open_per_second is 0.0"),
+            ("--umbel x --set publish.payload_bytes=10000000000000", "to 1048576"),
+            ("--umbel x --set pace.closed.at_hand=1000001", "pace.closed.at_hand is 1000001"),
             (
-                "--url ws://127.0.0.1:1 --set sessions.count=100000000000 --set sessions.processes=1",
-                "1 processes can't hold",
+                "--umbel x --set topics.shape={zipf={topics=10000001,exponent=1}}",
+                "topics.shape.zipf.topics is 10000001",
+            ),
+            (
+                "--umbel x --set sessions.transport=json --set topics.per_session=10001",
+                "topics.per_session is 10001",
+            ),
+            (
+                "--umbel x --set sessions.transport=json --set topics.shape=each --set topics.per_session=10000 \
+                 --set sessions.count=10000000",
+                "make 100000000000 topics",
             ),
             ("--umbel x --server-core 1 --load-core 1", "each needs its own"),
             (

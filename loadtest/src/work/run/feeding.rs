@@ -79,7 +79,7 @@ impl Feeding {
         publisher.register(crew.poller(), crew.count() as u64)?;
         let pace = match plan.work.pace {
             Pace::Open { per_second } => {
-                let interval = Duration::from_secs_f64(1.0 / per_second).as_nanos();
+                let interval = Duration::try_from_secs_f64(1.0 / per_second)?.as_nanos();
                 let interval = u64::try_from(interval)?.max(1);
                 Pacing::Open(Box::new(Open {
                     schedule: Schedule::new(clock::nanos(), interval, u64::MAX),
