@@ -66,6 +66,24 @@ fn who_is_cut_and_does_not_resume_loses_what_came_meanwhile() {
     assert!((200..2000).contains(&lost), "{lost} of {expected}");
     assert_eq!(entries(&report.replay), 0);
     assert_eq!(report.never_returned, 0);
+    assert_eq!(report.steady, Integrity::default(), "each was cut");
+}
+
+#[test]
+fn those_who_stay_in_a_storm_are_judged_apart() {
+    let mut sessions = sessions(100, Transport::Json);
+    sessions.storm = Some(Storm { at_seconds: 0.0, steady: 20 });
+    let mut stage = Stage::open(sessions, Topics::default());
+    stage.begin();
+    stage.order(&Order::Storm);
+    stage.publish(20, Duration::from_millis(2), |_| 0);
+    // Nobody published this one.
+    stage.pretend(0);
+    let report = stage.end();
+    let steady =
+        Integrity { expected: 20 * 21, received: 20 * 20, lost: 20, ..Integrity::default() };
+    assert_eq!(report.steady, steady, "{report:?}");
+    assert!(report.integrity.lost > 20, "{report:?}");
 }
 
 #[test]

@@ -118,6 +118,10 @@ pub struct Report {
     pub state: State,
     /// What came of all messages since the start.
     pub integrity: Integrity,
+    /// The same of sessions that were open from the first opening to the end, without a break: nothing excuses a loss
+    /// of theirs. Only what was expected, received and lost; doubles and order aren't told apart by session.
+    #[serde(default)]
+    pub steady: Integrity,
     /// Times that a server said that it can't give all that was missed.
     pub gaps: u64,
     /// Sessions that weren't open at the end.

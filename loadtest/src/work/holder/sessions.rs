@@ -19,6 +19,7 @@ use super::slot::{Phase, Slot};
 use super::timers::{Alarm, Timer, Timers};
 use crate::fleet::orders::count_reason;
 use crate::load::clock;
+use crate::load::ledger::Integrity;
 use crate::os::source_addresses::SourceAddresses;
 use crate::wire::payload::Template;
 use crate::work::file::Churn;
@@ -198,13 +199,22 @@ impl Sessions {
 
     /// What came of it all.
     pub(super) fn report(&mut self, published: &[u64]) -> Report {
-        let mut integrity = self.hearing.sums;
-        for of in self.slots.iter().flat_map(|slot| &slot.subscriptions) {
-            of.judge(count(published, of.topic), &mut integrity);
+        let (mut integrity, mut steady) = (self.hearing.sums, Integrity::default());
+        for slot in &self.slots {
+            let mut own = Integrity::default();
+            for of in &slot.subscriptions {
+                of.judge(count(published, of.topic), &mut own);
+            }
+            integrity += own;
+            if slot.is_steady {
+                steady += own;
+            }
         }
+        steady.received = steady.expected - steady.lost;
         let mut report = Report {
             state: self.state().clone(),
             integrity,
+            steady,
             gaps: self.hearing.gaps,
             never_returned: self.slots.len() as u64 - self.state.open,
             ..Report::default()
@@ -224,6 +234,8 @@ impl Sessions {
     fn enter(&mut self, number: usize, now: u64) {
         let slot = &mut self.slots[number];
         (slot.phase, slot.failures) = (Phase::Open, 0);
+        slot.is_steady = self.stage == Stage::Opening && !slot.was_open;
+        slot.was_open = true;
         let (begun, is_slow) = (slot.begun, slot.is_slow);
         self.on_their_way -= 1;
         self.state.open += 1;

@@ -41,6 +41,10 @@ pub(super) struct Slot {
     pub(super) phase: Phase,
     /// Attempts that failed in a row.
     pub(super) failures: u8,
+    /// It has been open once.
+    pub(super) was_open: bool,
+    /// It has been open since the first opening.
+    pub(super) is_steady: bool,
     /// It reads slowly while it is open.
     pub(super) is_slow: bool,
     /// Its times tell of the server: it reads at once, and no storm takes it.
@@ -60,6 +64,8 @@ impl Slot {
             place: 0,
             phase: Phase::Waiting,
             failures: 0,
+            was_open: false,
+            is_steady: false,
             is_slow,
             is_witness,
         }
@@ -75,6 +81,7 @@ impl Slot {
         (self.socket, self.unsent, self.spoken) = (None, Vec::new(), Spoken::default());
         self.life = self.life.wrapping_add(1);
         self.phase = phase;
+        self.is_steady = false;
     }
 
     /// Its connection's socket.
