@@ -126,14 +126,20 @@ pub struct Report {
     pub gaps: u64,
     /// Sessions that weren't open at the end.
     pub never_returned: u64,
-    /// From when a message was due to its receipt by each session, those received after a return and slow readers left
-    /// out; with a storm, of the steady sessions alone.
+    /// From when a message was due to its receipt by each session, those due while it was away and slow readers left
+    /// out; with a storm, of the steady sessions alone. Of a message that was due before its session's connection ended
+    /// and came after the return, the time between that end and the first attempt to return is left out.
     pub delivery: Times,
-    /// From the begin of a connect to the open subscription: of those in the window, or of those before it if there
-    /// were none.
+    /// From the begin of a connect to the open subscription: of those begun in the window, or of those before it if
+    /// there were none. Refused attempts aren't in it.
     pub connect: Times,
-    /// Of messages that were due while a session was away: from the begin of the connect with which it came back to
-    /// the receipt.
+    /// From the time at which a session wanted to come back (the storm's begin, or its first attempt after a cut or a
+    /// loss) to the open subscription, with waiting for a turn, refused attempts and their pauses: of those that wanted
+    /// to in the window.
+    #[serde(default)]
+    pub back: Times,
+    /// Of messages that were due while a session was away: from the first attempt to return, or from when the message
+    /// was due if that is later, to the receipt.
     pub replay: Times,
     /// The longest time of receipt of each message of topic 0 that was due in the window, from its due time, in
     /// nanoseconds; `last_receipts[i]` is of message `first_sequence + i`. At most 100 000 are noted.

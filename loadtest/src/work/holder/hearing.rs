@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::notes::{Notes, Receipt};
-use super::slot::{Phase, Slot};
+use super::slot::{Away, Phase, Slot};
 use super::subscription::Subscription;
 use crate::load::ledger::{self, Integrity};
 use crate::wire::payload::{self, Template};
@@ -73,7 +73,7 @@ impl Hearing {
             }
         };
         let mut ear = Ear {
-            begun: slot.begun,
+            away: slot.away,
             is_witness: slot.is_witness,
             subscriptions: &mut slot.subscriptions,
             now,
@@ -95,7 +95,7 @@ fn topic_alone(of: &Subscription) -> Wanted<'static> {
 struct Ear<'a> {
     hearing: &'a mut Hearing,
     subscriptions: &'a mut [Subscription],
-    begun: u64,
+    away: Away,
     is_witness: bool,
     now: u64,
     has_opened: bool,
@@ -133,8 +133,8 @@ impl Ear<'_> {
             return;
         }
         if let Ok(due) = payload::stamp(payload) {
-            let (at, begun, is_witness) = (self.now, self.begun, self.is_witness);
-            hearing.notes.enter(Receipt { at, due, sequence, begun, is_witness });
+            let (at, away, is_witness) = (self.now, self.away, self.is_witness);
+            hearing.notes.enter(Receipt { at, due, sequence, away, is_witness });
         }
     }
 

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use hdrhistogram::Histogram;
 
+use super::slot::Away;
 use crate::work::orders::{Report, Times};
 use crate::work::times::histogram;
 
@@ -18,8 +19,8 @@ pub(super) struct Receipt {
     pub(super) due: u64,
     /// The message's number in its topic.
     pub(super) sequence: u64,
-    /// When the session's connection was begun.
-    pub(super) begun: u64,
+    /// When the session was away.
+    pub(super) away: Away,
     /// Whether the session is one of those whose times tell of the server.
     pub(super) is_witness: bool,
 }
@@ -34,6 +35,7 @@ pub(super) struct Notes {
     delivery: Histogram<u64>,
     replay: Histogram<u64>,
     connect: Histogram<u64>,
+    back: Histogram<u64>,
     /// Connects before the window: told if there were none in it.
     first_connects: Histogram<u64>,
     last: Option<LastReceipts>,
@@ -48,6 +50,7 @@ impl Notes {
             delivery: histogram()?,
             replay: histogram()?,
             connect: histogram()?,
+            back: histogram()?,
             first_connects: histogram()?,
             last: has_one_topic.then(LastReceipts::default),
         })
@@ -60,6 +63,7 @@ impl Notes {
         self.connect.reset();
         self.delivery.reset();
         self.replay.reset();
+        self.back.reset();
         self.last = self.last.take().map(|_| LastReceipts::default());
     }
 
@@ -79,14 +83,16 @@ impl Notes {
     /// HOT PATH: once per delivery.
     #[inline]
     pub(super) fn enter(&mut self, receipt: Receipt) {
-        let Receipt { at, due, sequence, begun, is_witness } = receipt;
+        let Receipt { at, due, sequence, away, is_witness } = receipt;
         if due < self.begin || due >= self.end {
             return;
         }
-        if due < begun {
-            self.replay.saturating_record(at.saturating_sub(begun));
+        let wanted = away.wanted.unwrap_or(away.since);
+        if (away.since..away.until).contains(&due) {
+            self.replay.saturating_record(at.saturating_sub(due.max(wanted)));
         } else if is_witness {
-            let nanos = at.saturating_sub(due);
+            let pause = if due < away.since { wanted.saturating_sub(away.since) } else { 0 };
+            let nanos = at.saturating_sub(due).saturating_sub(pause);
             self.delivery.saturating_record(nanos);
             if let Some(last) = &mut self.last {
                 last.enter(sequence, nanos);
@@ -96,8 +102,15 @@ impl Notes {
 
     /// Enters a subscription that is open at `now` and whose connect was begun then.
     pub(super) fn enter_connect(&mut self, begun: u64, now: u64) {
-        if now < self.end {
+        if begun < self.end {
             self.connect.saturating_record(now.saturating_sub(begun));
+        }
+    }
+
+    /// Enters a session that is open again at `now` and wanted to be since `wanted`.
+    pub(super) fn enter_back(&mut self, wanted: u64, now: u64) {
+        if (self.begin..self.end).contains(&wanted) {
+            self.back.saturating_record(now.saturating_sub(wanted));
         }
     }
 
@@ -106,6 +119,7 @@ impl Notes {
         let connects = [&self.connect, &self.first_connects];
         let connects = connects.into_iter().find(|times| !times.is_empty());
         report.connect = connects.map(Times::of).unwrap_or_default();
+        report.back = Times::of(&self.back);
         report.delivery = Times::of(&self.delivery);
         report.replay = Times::of(&self.replay);
         if let Some(last) = &self.last {
@@ -157,7 +171,7 @@ mod tests {
     use super::*;
 
     fn receipt(due: u64, at: u64, sequence: u64) -> Receipt {
-        Receipt { at, due, sequence, begun: 0, is_witness: true }
+        Receipt { at, due, sequence, away: Away { until: 0, ..Away::default() }, is_witness: true }
     }
 
     fn told(notes: &Notes) -> Report {
@@ -184,16 +198,36 @@ mod tests {
     }
 
     #[test]
-    fn what_was_due_before_the_return_counts_from_the_return() {
+    fn what_was_due_while_away_counts_from_the_first_attempt_to_return() {
+        let away = Away { since: 110, wanted: Some(130), until: 150 };
         let mut notes = Notes::new(true).unwrap();
         notes.begin(100);
-        notes.enter(Receipt { begun: 150, ..receipt(120, 170, 0) });
-        notes.enter(Receipt { begun: 150, ..receipt(150, 180, 1) });
-        notes.enter(Receipt { is_witness: false, ..receipt(150, 190, 2) });
+        notes.enter(Receipt { away, ..receipt(120, 170, 1) });
+        notes.enter(Receipt { away, ..receipt(145, 170, 2) });
+        // It isn't open yet.
+        notes.enter(Receipt { away: Away { until: u64::MAX, ..away }, ..receipt(149, 160, 2) });
+        assert_eq!(told(&notes).replay, Times(vec![(11, 1), (25, 1), (40, 1)]));
+        assert_eq!(told(&notes).delivery, Times::default());
+        // What waited at the server as the connection ended; and what came later.
+        notes.enter(Receipt { away, ..receipt(105, 170, 0) });
+        notes.enter(Receipt { away, ..receipt(150, 180, 3) });
+        notes.enter(Receipt { away, is_witness: false, ..receipt(150, 190, 4) });
         let report = told(&notes);
-        assert_eq!(report.replay, Times(vec![(20, 1)]));
-        assert_eq!(report.delivery, Times(vec![(30, 1)]));
-        assert_eq!((report.first_sequence, report.last_receipts), (1, vec![30]));
+        assert_eq!(report.delivery, Times(vec![(30, 1), (45, 1)]));
+        assert_eq!((report.first_sequence, report.last_receipts), (0, vec![45, 0, 0, 30]));
+    }
+
+    #[test]
+    fn a_return_counts_from_when_it_was_wanted_whenever_it_comes() {
+        let mut notes = Notes::new(false).unwrap();
+        notes.enter_back(90, 95);
+        notes.begin(100);
+        notes.enter_back(99, 105);
+        notes.enter_back(100, 110);
+        notes.end(200);
+        notes.enter_back(199, 260);
+        notes.enter_back(200, 260);
+        assert_eq!(told(&notes).back, Times(vec![(10, 1), (61, 1)]));
     }
 
     #[test]
@@ -205,7 +239,8 @@ mod tests {
         notes.enter_connect(110, 130);
         notes.end(200);
         notes.enter_connect(190, 230);
-        assert_eq!(told(&notes).connect, Times(vec![(20, 1)]));
+        notes.enter_connect(200, 230);
+        assert_eq!(told(&notes).connect, Times(vec![(20, 1), (40, 1)]));
     }
 
     #[test]

@@ -39,6 +39,15 @@ enum Stage {
     Ending,
 }
 
+/// A storm that is closing sessions.
+#[derive(Debug, Clone, Copy)]
+struct Wave {
+    /// When it was ordered.
+    begun: u64,
+    /// It closes from this number on.
+    next: usize,
+}
+
 /// Sessions by their number, counted from the holder's first.
 pub(super) struct Sessions {
     opening: Opening,
@@ -56,8 +65,7 @@ pub(super) struct Sessions {
     on_their_way: usize,
     churn: Option<Rate>,
     budget: Option<Budget>,
-    /// A storm closes from this number on.
-    storm: Option<usize>,
+    storm: Option<Wave>,
     timers: Timers,
     hearing: Hearing,
     state: State,
@@ -164,7 +172,7 @@ impl Sessions {
 
     /// All but the steady ones are closed, and come back.
     pub(super) fn storm(&mut self) {
-        self.storm = Some(0);
+        self.storm = Some(Wave { begun: clock::nanos(), next: 0 });
     }
 
     /// The window is over.
@@ -177,7 +185,7 @@ impl Sessions {
             match self.slots[number].phase {
                 Phase::Away => {
                     self.slots[number].close(Phase::Waiting);
-                    self.waiting.push_back(number);
+                    self.wait_for_a_turn(number, now);
                 }
                 Phase::Open if self.slots[number].is_slow => self.set(number, Alarm::Read, now),
                 _ => {}
@@ -233,15 +241,17 @@ impl Sessions {
     /// A session is open.
     fn enter(&mut self, number: usize, now: u64) {
         let slot = &mut self.slots[number];
-        (slot.phase, slot.failures) = (Phase::Open, 0);
-        slot.is_steady = self.stage == Stage::Opening && !slot.was_open;
-        slot.was_open = true;
+        let wanted = slot.enter(now);
+        slot.is_steady = self.stage == Stage::Opening && !slot.was_open();
         let (begun, is_slow) = (slot.begun, slot.is_slow);
         self.on_their_way -= 1;
         self.state.open += 1;
         self.state.opened += 1;
         self.most_open = self.most_open.max(self.state.open);
         self.hearing.notes.enter_connect(begun, now);
+        if let Some(wanted) = wanted {
+            self.hearing.notes.enter_back(wanted, now);
+        }
         if let Some(cut) = self.opening.sessions.cut.filter(|_| self.stage == Stage::Window) {
             let pause = pauses::before_cut(cut, &mut self.random);
             self.set(number, Alarm::Cut, now + pause);
@@ -255,8 +265,10 @@ impl Sessions {
     #[cold]
     fn end(&mut self, number: usize, reason: &anyhow::Error) {
         count_reason(&mut self.state.reasons, format!("{reason:#}"));
+        let now = clock::nanos();
         let slot = &mut self.slots[number];
         let pause = if slot.phase == Phase::Open {
+            slot.leave(now);
             self.state.open -= 1;
             self.state.lost += 1;
             pauses::after_loss(&mut self.random)
@@ -267,7 +279,13 @@ impl Sessions {
             pauses::after_refusal(slot.failures, &mut self.random)
         };
         slot.close(Phase::Waiting);
-        self.set(number, Alarm::Return, clock::nanos() + pause);
+        self.set(number, Alarm::Return, now + pause);
+    }
+
+    /// A session wants to come back since `since`.
+    fn wait_for_a_turn(&mut self, number: usize, since: u64) {
+        self.slots[number].want(since);
+        self.waiting.push_back(number);
     }
 
     fn set(&mut self, number: usize, alarm: Alarm, due: u64) {

@@ -24,6 +24,23 @@ pub(super) enum Phase {
     Open,
 }
 
+/// When a session was away, in nanoseconds of the clock. One that was never open has been away since 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Away {
+    /// Its connection ended.
+    pub(super) since: u64,
+    /// It wanted to come back.
+    pub(super) wanted: Option<u64>,
+    /// It was open again.
+    pub(super) until: u64,
+}
+
+impl Default for Away {
+    fn default() -> Self {
+        Self { since: 0, wanted: None, until: u64::MAX }
+    }
+}
+
 /// One session.
 pub(super) struct Slot {
     socket: Option<OwnedFd>,
@@ -34,6 +51,8 @@ pub(super) struct Slot {
     pub(super) subscriptions: Box<[Subscription]>,
     /// When the connection was begun.
     pub(super) begun: u64,
+    /// Its last absence.
+    pub(super) away: Away,
     /// How many connections have ended.
     pub(super) life: u32,
     /// Where the connection goes, by its number.
@@ -41,8 +60,6 @@ pub(super) struct Slot {
     pub(super) phase: Phase,
     /// Attempts that failed in a row.
     pub(super) failures: u8,
-    /// It has been open once.
-    pub(super) was_open: bool,
     /// It has been open since the first opening.
     pub(super) is_steady: bool,
     /// It reads slowly while it is open.
@@ -60,11 +77,11 @@ impl Slot {
             spoken: Spoken::default(),
             subscriptions: topics.iter().map(|at| Subscription::from_the_start(*at)).collect(),
             begun: 0,
+            away: Away::default(),
             life: 0,
             place: 0,
             phase: Phase::Waiting,
             failures: 0,
-            was_open: false,
             is_steady: false,
             is_slow,
             is_witness,
@@ -74,6 +91,27 @@ impl Slot {
     /// It has a connection from `now` on.
     pub(super) fn begin(&mut self, socket: OwnedFd, now: u64) {
         (self.socket, self.begun, self.phase) = (Some(socket), now, Phase::Opening);
+    }
+
+    /// All it wants is subscribed; returns when it wanted to come back, if it was away.
+    pub(super) fn enter(&mut self, now: u64) -> Option<u64> {
+        (self.phase, self.failures, self.away.until) = (Phase::Open, 0, now);
+        self.away.wanted.filter(|_| self.was_open())
+    }
+
+    /// It has been open once.
+    pub(super) fn was_open(&self) -> bool {
+        self.away.since > 0
+    }
+
+    /// It is no more open, as of `now`.
+    pub(super) fn leave(&mut self, now: u64) {
+        self.away = Away { since: now, wanted: None, until: u64::MAX };
+    }
+
+    /// It wants to come back from `now` on, if it didn't already.
+    pub(super) fn want(&mut self, now: u64) {
+        self.away.wanted.get_or_insert(now);
     }
 
     /// Drops the connection without a word.
@@ -146,6 +184,19 @@ mod tests {
         // The allocator adds 16 bytes to the list.
         let bytes = size_of::<Slot>() + size_of::<Subscription>() + 16;
         assert!(bytes < 300, "{bytes}");
+    }
+
+    #[test]
+    fn a_return_is_wanted_since_the_first_attempt_whatever_becomes_of_it() {
+        let mut slot = Slot::new(&[0], false, true);
+        slot.want(5);
+        assert_eq!(slot.enter(10), None, "it was never open before");
+        slot.leave(20);
+        slot.want(30);
+        slot.close(Phase::Waiting);
+        slot.want(40);
+        assert_eq!(slot.enter(50), Some(30));
+        assert_eq!(slot.away, Away { since: 20, wanted: Some(30), until: 50 });
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, anyhow};
 
-use super::{Sessions, Stage};
+use super::{Sessions, Stage, Wave};
 use crate::load::clock;
 use crate::os::poller::Poller;
 use crate::os::socket;
@@ -45,7 +45,7 @@ impl Sessions {
         match (alarm, self.slots[number].phase) {
             (Alarm::Return, Phase::Waiting | Phase::Away) => {
                 self.slots[number].phase = Phase::Waiting;
-                self.waiting.push_back(number);
+                self.wait_for_a_turn(number, now);
             }
             (Alarm::Cut, Phase::Open) if self.stage == Stage::Window => {
                 self.cut(number, Phase::Away);
@@ -65,12 +65,13 @@ impl Sessions {
     pub(super) fn cut(&mut self, number: usize, phase: Phase) {
         self.state.cut += 1;
         self.state.open -= 1;
+        self.slots[number].leave(clock::nanos());
         self.slots[number].close(phase);
     }
 
     /// Goes on with a storm. None comes back before all are closed.
     fn close_some(&mut self) {
-        let Some(next) = self.storm else {
+        let Some(Wave { begun, next }) = self.storm else {
             return;
         };
         let steady = self.opening.sessions.storm.map_or(0, |storm| storm.steady);
@@ -79,10 +80,10 @@ impl Sessions {
             let closes = self.opening.first + number >= steady;
             if closes && self.slots[number].phase == Phase::Open {
                 self.cut(number, Phase::Waiting);
-                self.waiting.push_back(number);
+                self.wait_for_a_turn(number, begun);
             }
         }
-        self.storm = (end < self.slots.len()).then_some(end);
+        self.storm = (end < self.slots.len()).then_some(Wave { begun, next: end });
     }
 
     /// Begins sessions whose turn it is: those that come back before those that were never open.
