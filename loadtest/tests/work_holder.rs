@@ -6,11 +6,12 @@
 mod stage;
 
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use stage::{Stage, resuming, sessions};
+use stage::{PAYLOAD, Stage, resuming, sessions};
 use umbel_loadtest::load::ledger::Integrity;
+use umbel_loadtest::wire::payload::Template;
 use umbel_loadtest::work::file::{Churn, Cut, Slow, Storm, Topics, Transport};
 use umbel_loadtest::work::orders::{Order, Report, Said, Times};
 use umbel_loadtest::work::shape::Shape;
@@ -168,6 +169,43 @@ fn who_finds_no_server_tries_again_and_is_told_of() {
     assert_eq!(report.state.reasons.values().sum::<u64>(), report.state.refused);
 }
 
+const STREAM: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n: hi\n\n";
+
+/// A server that `serve` plays, once; it ends with the test's process.
+fn play(serve: impl FnOnce(TcpListener) + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || serve(listener));
+    address
+}
+
+/// Takes a connection's request and gives it a stream.
+fn accept(listener: &TcpListener) -> TcpStream {
+    let (mut stream, _) = listener.accept().unwrap();
+    stream.read(&mut [0; 4096]).unwrap();
+    stream.write_all(STREAM.as_bytes()).unwrap();
+    stream
+}
+
+#[test]
+fn what_comes_again_late_is_seen() {
+    let address = play(|listener| {
+        let mut stream = accept(&listener);
+        let mut event = b"data: ".to_vec();
+        Template::new(PAYLOAD).unwrap().write(&mut event, 0, 0);
+        event.extend_from_slice(b"\n\n");
+        for _ in 0..2 {
+            stream.write_all(&event).unwrap();
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        std::thread::park();
+    });
+    let mut stage = Stage::open_at(address, sessions(1, Transport::Sse));
+    stage.pretend(0);
+    let found = stage.end().integrity;
+    assert_eq!((found.received, found.lost, found.doubled), (1, 0, 1), "{found:?}");
+}
+
 #[test]
 fn who_is_ended_behind_its_last_words_comes_back() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -175,9 +213,8 @@ fn who_is_ended_behind_its_last_words_comes_back() {
     // Ends with the test's process.
     std::thread::spawn(move || {
         for mut stream in listener.incoming().map_while(Result::ok) {
-            let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n: hi\n\n";
             let answered =
-                stream.read(&mut [0; 4096]).and_then(|_| stream.write_all(head.as_bytes()));
+                stream.read(&mut [0; 4096]).and_then(|_| stream.write_all(STREAM.as_bytes()));
             answered.unwrap();
         }
     });

@@ -30,6 +30,8 @@ const CHECK: Duration = Duration::from_millis(50);
 /// At the end: time without progress when each subscription has had its last message. What it lacks before that one
 /// could come only out of order.
 const STRAGGLERS: Duration = Duration::from_secs(2);
+/// At the end: time without progress when all have all: what comes again would come by then.
+const LINGER: Duration = Duration::from_millis(500);
 
 /// Holds sessions until its orders end.
 pub fn run() -> Result<()> {
@@ -65,6 +67,7 @@ struct End {
     published: Vec<u64>,
     patience: Patience,
     stragglers: Patience,
+    linger: Patience,
     checked_at: Option<Instant>,
 }
 
@@ -203,6 +206,7 @@ impl End {
             published,
             patience: Patience::new(patience),
             stragglers: Patience::new(patience.min(STRAGGLERS)),
+            linger: Patience::new(patience.min(LINGER)),
             checked_at: None,
         }
     }
@@ -215,12 +219,14 @@ impl End {
         }
         self.checked_at = Some(Instant::now());
         let progress = sessions.received() + sessions.most_open();
-        let (no_more, no_stragglers) =
-            (self.patience.is_over(progress), self.stragglers.is_over(progress));
+        let [no_more, no_stragglers, no_doubles] =
+            [&mut self.patience, &mut self.stragglers, &mut self.linger]
+                .map(|it| it.is_over(progress));
         if no_more || !sessions.are_open() {
             return no_more;
         }
         let published = &self.published;
-        !sessions.lack_something(published) || (no_stragglers && !sessions.lack_the_last(published))
+        (no_doubles && !sessions.lack_something(published))
+            || (no_stragglers && !sessions.lack_the_last(published))
     }
 }

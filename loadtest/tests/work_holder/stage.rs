@@ -17,7 +17,7 @@ use umbel_loadtest::work::orders::{Opening, Order, Place, Report, Said, State};
 
 /// How long a holder has for an answer.
 const ANSWER: Duration = Duration::from_secs(20);
-const PAYLOAD: usize = 64;
+pub(crate) const PAYLOAD: usize = 64;
 const SETTINGS: &str = "[[topics]]\nmatch = \"**\"\nsubscribe = \"anyone\"\npublish = \"anyone\"\n\
                         history = { messages = 1000, seconds = 300 }\n";
 
@@ -174,6 +174,7 @@ impl Stage {
 
     /// One more message of `topic` counts as published, which nobody gets.
     pub(crate) fn pretend(&mut self, topic: usize) {
+        self.published.resize(self.published.len().max(topic + 1), 0);
         self.published[topic] += 1;
     }
 
