@@ -146,6 +146,9 @@ pub struct Report {
     pub last_receipts: Vec<u64>,
     /// See `last_receipts`.
     pub first_sequence: u64,
+    /// There were more: `last_receipts` lacks some.
+    #[serde(default)]
+    pub last_receipts_cut: bool,
 }
 
 /// A histogram as it is passed on: nanoseconds and how often.

@@ -125,6 +125,7 @@ impl Notes {
         if let Some(last) = &self.last {
             report.first_sequence = last.first;
             report.last_receipts.clone_from(&last.nanos);
+            report.last_receipts_cut = last.is_cut;
         }
     }
 }
@@ -134,6 +135,8 @@ impl Notes {
 struct LastReceipts {
     first: u64,
     nanos: Vec<u64>,
+    /// There was no room for some.
+    is_cut: bool,
 }
 
 impl LastReceipts {
@@ -156,6 +159,7 @@ impl LastReceipts {
         let end = (self.first + self.nanos.len() as u64).max(sequence + 1);
         let Some(length) = usize::try_from(end - first).ok().filter(|it| *it <= LAST_RECEIPTS)
         else {
+            self.is_cut = true;
             return;
         };
         let before = usize::try_from(self.first - first).unwrap_or(0);
@@ -250,9 +254,9 @@ mod tests {
             last.enter(sequence, nanos);
         }
         assert_eq!((last.first, last.nanos.as_slice()), (3, [30, 0, 50, 0, 90].as_slice()));
-        last.enter(3 + LAST_RECEIPTS as u64, 1);
-        assert_eq!(last.nanos.len(), 5);
         last.enter(2 + LAST_RECEIPTS as u64, 1);
-        assert_eq!(last.nanos.len(), LAST_RECEIPTS);
+        assert_eq!((last.nanos.len(), last.is_cut), (LAST_RECEIPTS, false));
+        last.enter(3 + LAST_RECEIPTS as u64, 1);
+        assert_eq!((last.nanos.len(), last.is_cut), (LAST_RECEIPTS, true));
     }
 }
