@@ -207,6 +207,30 @@ fn what_comes_again_late_is_seen() {
 }
 
 #[test]
+fn a_cut_connection_is_silent_until_its_session_is_back() {
+    let (tell, told) = std::sync::mpsc::sync_channel(1);
+    let address = play(move |listener| {
+        let mut first = accept(&listener);
+        let (mut second, _) = listener.accept().unwrap();
+        first.set_nonblocking(true).unwrap();
+        let before = first.read(&mut [0; 1]).map_err(|error| error.kind());
+        second.read(&mut [0; 4096]).unwrap();
+        second.write_all(STREAM.as_bytes()).unwrap();
+        first.set_nonblocking(false).unwrap();
+        first.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let after = first.read(&mut [0; 1]).map_err(|error| error.kind());
+        tell.send((before, after)).unwrap();
+        std::thread::park();
+    });
+    let mut sessions = sessions(1, Transport::Sse);
+    sessions.cut = Some(CUT);
+    let mut stage = Stage::open_at(address, sessions);
+    stage.begin();
+    let (before, after) = told.recv_timeout(Duration::from_secs(20)).unwrap();
+    assert_eq!((before, after), (Err(std::io::ErrorKind::WouldBlock), Ok(0)));
+}
+
+#[test]
 fn who_is_ended_behind_its_last_words_comes_back() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

@@ -105,7 +105,8 @@ pub struct Slow {
     pub bytes_per_second: u64,
 }
 
-/// Each session's TCP connection is cut (closed without a word), again and again.
+/// Each session loses its network, again and again: its connection is silent, unread and open for the server until the
+/// session is back.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cut {

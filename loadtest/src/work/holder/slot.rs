@@ -44,6 +44,8 @@ impl Default for Away {
 /// One session.
 pub(super) struct Slot {
     socket: Option<OwnedFd>,
+    /// That of a connection which went silent: the server isn't told before the session is back.
+    silent: Option<OwnedFd>,
     /// What the socket hasn't taken yet.
     unsent: Vec<u8>,
     pub(super) spoken: Spoken,
@@ -73,6 +75,7 @@ impl Slot {
     pub(super) fn new(topics: &[usize], is_slow: bool, is_witness: bool) -> Self {
         Self {
             socket: None,
+            silent: None,
             unsent: Vec::new(),
             spoken: Spoken::default(),
             subscriptions: topics.iter().map(|at| Subscription::from_the_start(*at)).collect(),
@@ -96,6 +99,7 @@ impl Slot {
     /// All it wants is subscribed; returns when it wanted to come back, if it was away.
     pub(super) fn enter(&mut self, now: u64) -> Option<u64> {
         (self.phase, self.failures, self.away.until) = (Phase::Open, 0, now);
+        self.silent = None;
         self.away.wanted.filter(|_| self.was_open())
     }
 
@@ -112,6 +116,12 @@ impl Slot {
     /// It wants to come back from `now` on, if it didn't already.
     pub(super) fn want(&mut self, now: u64) {
         self.away.wanted.get_or_insert(now);
+    }
+
+    /// Says no more and reads no more, as who lost its network; the socket is closed when the session is open again.
+    pub(super) fn go_silent(&mut self) {
+        self.silent = self.socket.take();
+        self.close(Phase::Away);
     }
 
     /// Drops the connection without a word.

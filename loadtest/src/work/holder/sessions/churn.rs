@@ -26,7 +26,7 @@ impl Sessions {
         match self.change_topic(number, poller) {
             Ok(true) => {}
             Ok(false) => {
-                self.cut(number, Phase::Waiting);
+                self.cut(number);
                 for left in self.slots[number].renew() {
                     left.judge_what_was_seen(&mut self.hearing.sums);
                 }

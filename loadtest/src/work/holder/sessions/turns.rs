@@ -48,7 +48,8 @@ impl Sessions {
                 self.wait_for_a_turn(number, now);
             }
             (Alarm::Cut, Phase::Open) if self.stage == Stage::Window => {
-                self.cut(number, Phase::Away);
+                self.count_cut(number);
+                self.slots[number].go_silent();
                 let away = self.opening.sessions.cut.map_or(0.0, |cut| cut.away_seconds);
                 self.set(number, Alarm::Return, now + pauses::nanos(away));
             }
@@ -61,12 +62,16 @@ impl Sessions {
         }
     }
 
-    /// Closes an open session as its client would that lost its network.
-    pub(super) fn cut(&mut self, number: usize, phase: Phase) {
+    /// Closes an open session; it comes back.
+    pub(super) fn cut(&mut self, number: usize) {
+        self.count_cut(number);
+        self.slots[number].close(Phase::Waiting);
+    }
+
+    fn count_cut(&mut self, number: usize) {
         self.state.cut += 1;
         self.state.open -= 1;
         self.slots[number].leave(clock::nanos());
-        self.slots[number].close(phase);
     }
 
     /// Goes on with a storm. None comes back before all are closed.
@@ -79,7 +84,7 @@ impl Sessions {
         for number in next..end {
             let closes = self.opening.first + number >= steady;
             if closes && self.slots[number].phase == Phase::Open {
-                self.cut(number, Phase::Waiting);
+                self.cut(number);
                 self.wait_for_a_turn(number, begun);
             }
         }
