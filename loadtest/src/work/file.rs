@@ -36,6 +36,14 @@ pub struct Workload {
     pub targets: Targets,
 }
 
+impl Workload {
+    /// Whether receipts are waited for. Holders nap between looks then, so that the load costs less: when they read a
+    /// message isn't when it came.
+    pub fn is_closed_loop(&self) -> bool {
+        self.publish.is_some() && matches!(self.pace, Pace::Closed { .. })
+    }
+}
+
 /// Servers to start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

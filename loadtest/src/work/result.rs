@@ -27,7 +27,8 @@ pub struct Run {
     pub sessions: SessionFigures,
     /// The messages.
     pub messages: MessageFigures,
-    /// Times, by name: `delivery`, `last_receipt`, `connect`, `replay`, `publish`; only those that were measured.
+    /// Times, by name: `delivery`, `last_receipt`, `connect`, `replay`, `publish`; only those that were measured. In
+    /// closed loops times of receipt aren't: see [`Workload::is_closed_loop`].
     pub times: BTreeMap<String, Distribution>,
     /// What it cost.
     pub cost: CostFigures,

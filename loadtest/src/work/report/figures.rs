@@ -40,6 +40,12 @@ pub fn times(run: &Run) -> Vec<(&str, &Distribution)> {
     times
 }
 
+/// What is to be said about times that a reader looks for in vain.
+pub fn about_times(run: &Run) -> Option<&'static str> {
+    let text = "A closed loop: holders nap between looks, so that times of receipt aren't latencies, and aren't shown.";
+    run.workload.is_closed_loop().then_some(text)
+}
+
 /// A distribution's name for people.
 pub fn title(name: &str) -> String {
     name.replace('_', " ")

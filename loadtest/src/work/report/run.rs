@@ -1,6 +1,6 @@
 //! One run's part of a page.
 
-use super::figures::{Figure, figures, times, title};
+use super::figures::{Figure, about_times, figures, times, title};
 use super::grid::{Cell, badge, grid, verdict};
 use super::markup::Markup;
 use super::number::{Unit, float};
@@ -29,6 +29,9 @@ pub fn section(page: &mut Markup, run: &Run, place: &str) {
         });
         page.element("h3", &[], "Times");
         distributions(page, run);
+        if let Some(note) = about_times(run) {
+            page.element("p", &[("class", &"soft")], note);
+        }
         page.element("h3", &[], "All figures");
         all(page, run);
         reasons(page, run);

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::figures::{figures, times, title};
+use super::figures::{about_times, figures, times, title};
 use super::number::{Unit, float};
 use crate::work::result::{Run, Verdict};
 
@@ -12,6 +12,9 @@ pub fn table(run: &Run) -> String {
     head(&mut text, run);
     values(&mut text, run);
     grid(&mut text, run);
+    if let Some(note) = about_times(run) {
+        let _ = writeln!(text, "\n{note}");
+    }
     verdicts(&mut text, &run.verdicts);
     list(&mut text, "problems", run.problems.iter().cloned());
     let reasons = run.sessions.reasons.iter();
@@ -95,6 +98,7 @@ pub fn one_line(text: &str) -> String {
 mod tests {
     use super::super::runs;
     use super::*;
+    use crate::work::file::Pace;
 
     fn line<'a>(text: &'a str, begin: &str) -> &'a str {
         let mut lines = text.lines().map(str::trim);
@@ -113,6 +117,16 @@ mod tests {
         assert_eq!(words("delivery  ")[..4], ["delivery", "1,000,000", "100", "µs"]);
         assert_eq!(words("reached")[..2], ["reached", "delivery"]);
         assert!(!text.contains("problems"), "{text}");
+    }
+
+    #[test]
+    fn a_closed_loop_says_why_it_has_no_latencies() {
+        let mut run = runs::run("fanout", "umbel", 1.0);
+        assert!(!table(&run).contains("closed loop"));
+        run.workload.pace = Pace::Closed { at_hand: 1, pause_seconds: 0.0 };
+        assert!(line(&table(&run), "A closed loop").contains("aren't latencies"));
+        run.workload.publish = None;
+        assert!(!table(&run).contains("closed loop"));
     }
 
     #[test]

@@ -136,10 +136,15 @@ pub fn together(work: &Workload, source: &Source, script: Option<&Script>) -> Re
 
 /// A closed loop waits until all have everything.
 fn closed(work: &Workload) -> Result<()> {
-    let Workload { sessions, pace, .. } = work;
-    if work.publish.is_none() || matches!(pace, Pace::Open { .. }) {
+    let Workload { sessions, targets, .. } = work;
+    if !work.is_closed_loop() {
         return Ok(());
     }
+    ensure!(
+        targets.delivery_p99_ms.or(targets.last_receipt_p99_ms).is_none(),
+        "with pace.closed times of receipt aren't measured: targets.delivery_p99_ms and targets.last_receipt_p99_ms \
+         need pace.open"
+    );
     ensure!(
         sessions.churn.is_none(),
         "with pace.closed all sessions are waited for, but with sessions.churn it isn't known who has which topic: use pace.open"
@@ -302,6 +307,7 @@ pub(super) mod tests {
             ("--umbel x --set topics.per_session=2", "with sessions.transport = \"json\" only"),
             ("--umbel x --set sessions.resume=true", "sessions.resume needs"),
             ("--umbel x --set sessions.churn.per_second=5", "use pace.open"),
+            ("--umbel x --set targets.delivery_p99_ms=5", "need pace.open"),
             (
                 "--umbel x --set sessions.cut={every_seconds=1,away_seconds=1}",
                 "use sessions.resume or pace.open",

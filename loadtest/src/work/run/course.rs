@@ -17,7 +17,6 @@ use super::waiting::Waiting;
 use super::{Crew, backlog};
 use crate::cost::{socket_memory, socket_slabs};
 use crate::os::cores::{self, Affinity};
-use crate::work::file::Pace;
 use crate::work::orders::{Order, Report, Said, State};
 use crate::work::progress::Progress;
 
@@ -150,7 +149,7 @@ impl Course<'_> {
     /// Has all holders tell how they are now, so that receipts are counted up to the time at which clocks are read;
     /// meanwhile what is due before `end` is published, but no round is begun.
     fn ask(&mut self, end: Instant) -> Result<()> {
-        let is_closed = matches!(self.plan.work.pace, Pace::Closed { .. });
+        let is_closed = self.plan.work.is_closed_loop();
         let end = if is_closed { Instant::now() } else { end };
         self.crew.order_all(&Order::Tell)?;
         let mut waiting = Waiting::new(self.crew.count(), self.plan.patience());

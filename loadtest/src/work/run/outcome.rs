@@ -21,8 +21,6 @@ use crate::work::times::histogram;
 pub fn of(plan: &Plan, machine: Machine, ended: Ended) -> Result<Run> {
     let Ended { notes, reports, mut feeding } = ended;
     let sums = Sums::of(&reports);
-    let delivery = put_together(&reports, |report| &report.delivery)?;
-    let replay = put_together(&reports, |report| &report.replay)?;
     let messages = messages(&notes, feeding.as_ref(), &sums);
     let mut times = BTreeMap::new();
     let mut enter = |name: &str, histogram: &Histogram<u64>| {
@@ -30,10 +28,12 @@ pub fn of(plan: &Plan, machine: Machine, ended: Ended) -> Result<Run> {
             times.insert(name.to_owned(), Distribution::of(histogram));
         }
     };
-    enter("delivery", &delivery);
-    enter("last_receipt", &last_receipts(&reports)?);
+    if !plan.work.is_closed_loop() {
+        enter("delivery", &put_together(&reports, |report| &report.delivery)?);
+        enter("last_receipt", &last_receipts(&reports)?);
+    }
     enter("connect", &put_together(&reports, |report| &report.connect)?);
-    enter("replay", &replay);
+    enter("replay", &put_together(&reports, |report| &report.replay)?);
     if let Some(feeding) = &mut feeding {
         enter("publish", &feeding.take_times());
     }
