@@ -174,6 +174,8 @@ fn a_storm_is_over_when_all_are_back() {
     ];
     let found = result("storm", &flags);
     assert_eq!(number(&found, "/sessions/connects"), 110);
+    let back = found["sessions"]["back_seconds"].as_f64().unwrap();
+    assert!((0.0..1.6).contains(&back), "{found}");
     assert!(found["cost"]["us_per_connect"].as_f64().unwrap() >= 0.0, "{found}");
 }
 

@@ -63,6 +63,8 @@ pub struct SessionFigures {
     pub churned: u64,
     /// Away at the end.
     pub never_returned: u64,
+    /// In runs with a storm: from its begin until all were back, known to a quarter of a second.
+    pub back_seconds: Option<f64>,
     /// Why some were refused or lost.
     pub reasons: BTreeMap<String, u64>,
 }

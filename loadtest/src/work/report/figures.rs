@@ -101,6 +101,7 @@ fn sessions(list: &mut List, sessions: &SessionFigures) {
     list.count("cut by the load", sessions.cut);
     list.count("subscriptions changed", sessions.churned);
     list.count("never returned", sessions.never_returned);
+    list.seconds("storm: time until all were back", sessions.back_seconds);
 }
 
 fn messages(list: &mut List, messages: &MessageFigures, seconds: f64) {

@@ -182,7 +182,8 @@ impl Course<'_> {
         }
         if let Some(storm) = &self.storm {
             self.notes.us_per_connect = storm.us_per_connect();
-            if !storm.is_over() {
+            self.notes.back_seconds = storm.back_seconds();
+            if storm.back_seconds().is_none() {
                 let state = self.crew.state();
                 let problem = format!(
                     "the sessions of the storm weren't all back at the window's end: {} were open",

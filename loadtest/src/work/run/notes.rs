@@ -28,6 +28,8 @@ pub struct Notes {
     pub problems: Vec<String>,
     /// What each connect of a storm cost.
     pub us_per_connect: Option<f64>,
+    /// After how many seconds all of it were back.
+    pub back_seconds: Option<f64>,
 }
 
 /// Counts at one time.

@@ -91,6 +91,7 @@ fn sessions(plan: &Plan, notes: &Notes, sums: &Sums) -> SessionFigures {
         cut: state.cut,
         churned: state.churned,
         never_returned: sums.never_returned,
+        back_seconds: notes.back_seconds,
         reasons: state.reasons.clone(),
     }
 }

@@ -13,7 +13,8 @@ pub struct Storm {
     before: u64,
     sessions: u64,
     us_per_connect: Option<f64>,
-    back: bool,
+    /// After how long all were back.
+    back_seconds: Option<f64>,
 }
 
 impl Storm {
@@ -26,24 +27,26 @@ impl Storm {
             before: state.opened,
             sessions: sessions as u64,
             us_per_connect: None,
-            back: false,
+            back_seconds: None,
         }
     }
 
     /// Whether all are back that weren't at the last look.
     pub fn is_news(&self, state: &State) -> bool {
-        !self.back && state.opened >= self.wanted && state.open >= self.sessions
+        self.back_seconds.is_none() && state.opened >= self.wanted && state.open >= self.sessions
     }
 
     /// All are back.
     pub fn end(&mut self, state: &State, reading: &Reading) {
-        self.back = true;
-        self.us_per_connect = reading.since(&self.begin).us_per(state.opened - self.before);
+        let spent = reading.since(&self.begin);
+        self.back_seconds = Some(spent.wall);
+        self.us_per_connect = spent.us_per(state.opened - self.before);
     }
 
-    /// Whether all are back.
-    pub fn is_over(&self) -> bool {
-        self.back
+    /// From its begin until all were back, in seconds: holders tell how they are four times a second. `None`: they
+    /// aren't yet.
+    pub fn back_seconds(&self) -> Option<f64> {
+        self.back_seconds
     }
 
     /// What each connect cost.
