@@ -80,6 +80,10 @@ pub struct MessageFigures {
     pub requests: u64,
     /// Publish requests that failed and were repeated or given up.
     pub failed_requests: u64,
+    /// Messages that were sent again though they may have been published, without a key to tell: the load itself may
+    /// have doubled them.
+    #[serde(default)]
+    pub doubtful: u64,
     /// Receipts in the window, doubles left out.
     pub deliveries: u64,
     /// All receipts against what was published.

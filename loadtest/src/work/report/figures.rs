@@ -109,6 +109,7 @@ fn messages(list: &mut List, messages: &MessageFigures, seconds: f64) {
     list.count("published in the window", messages.published_in_window);
     list.count("publish requests", messages.requests);
     list.count("failed publish requests", messages.failed_requests);
+    list.count("sent again without a key", messages.doubtful);
     list.count("deliveries in the window", messages.deliveries);
     let rate = (seconds > 0.0).then(|| float(messages.deliveries) / seconds);
     list.measured("deliveries per second", Unit::PerSecond, rate);

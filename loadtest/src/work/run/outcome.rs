@@ -52,6 +52,7 @@ pub fn of(plan: &Plan, machine: Machine, ended: Ended) -> Result<Run> {
         problems: notes.problems,
         series: notes.series.map(super::series::Series::into_moments).unwrap_or_default(),
     };
+    run.problems.extend(doubts(&run.messages));
     run.verdicts = verdicts::of(&run);
     Ok(run)
 }
@@ -107,11 +108,24 @@ fn messages(notes: &Notes, feeding: Option<&Feeding>, sums: &Sums) -> MessageFig
         published_in_window: after.messages - before.messages,
         requests: figures.requests,
         failed_requests: figures.failed_requests,
+        doubtful: figures.doubtful,
         deliveries: after.received.saturating_sub(before.received),
         integrity: sums.integrity,
         delivery_ratio: if expected == 0 { 1.0 } else { float(received) / float(expected) },
         gaps: sums.gaps,
     }
+}
+
+/// Doubles need not be the servers' if the load may have published something twice.
+fn doubts(messages: &MessageFigures) -> Option<String> {
+    let (doubled, doubtful) = (messages.integrity.doubled, messages.doubtful);
+    let text = || {
+        format!(
+            "{doubtful} messages were sent again without a key though they may have been published: some of the \
+             {doubled} doubled receipts may be the load's"
+        )
+    };
+    (doubled > 0 && doubtful > 0).then(text)
 }
 
 fn cost(plan: &Plan, notes: &Notes, deliveries: u64) -> CostFigures {
@@ -166,6 +180,18 @@ fn last_receipts(reports: &[Report]) -> Result<Histogram<u64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn doubles_that_may_be_of_the_load_are_told() {
+        let figures = |doubled, doubtful| {
+            let integrity = Integrity { doubled, ..Integrity::default() };
+            MessageFigures { doubtful, integrity, ..MessageFigures::default() }
+        };
+        assert_eq!(doubts(&figures(0, 3)), None);
+        assert_eq!(doubts(&figures(3, 0)), None);
+        let said = doubts(&figures(20, 3)).unwrap();
+        assert!(said.starts_with("3 messages") && said.contains("20 doubled"), "{said}");
+    }
 
     #[test]
     fn the_last_receiver_of_all_holders_counts() {
