@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -166,11 +166,12 @@ impl Server {
         sent.with_context(|| format!("process {} takes no {signal:?}", self.pid()))
     }
 
-    /// Starts it anew at the same address, once its process has ended; it isn't ready yet.
-    pub fn start_again(&mut self, place: impl FnOnce() -> io::Result<()>) -> Result<()> {
-        self.child.wait()?;
+    /// Starts it anew at the same address, once its process has ended; it isn't ready yet. Says
+    /// how the process ended.
+    pub fn start_again(&mut self, place: impl FnOnce() -> io::Result<()>) -> Result<ExitStatus> {
+        let status = self.child.wait()?;
         self.child = spawn(&mut self.program.command, place)?;
-        Ok(())
+        Ok(status)
     }
 
     /// Whether it has ended, or does by itself within that time.
@@ -277,7 +278,8 @@ mod tests {
         let (pid, address) = (server.pid(), server.address());
         server.signal(Signal::KILL).unwrap();
         assert!(server.ends_within(GONE));
-        server.start_again(|| Ok(())).unwrap();
+        let status = server.start_again(|| Ok(())).unwrap();
+        assert!(!status.success());
         assert!(server.pid() != pid && server.address() == address);
         assert!(!server.ends_within(Duration::ZERO));
     }

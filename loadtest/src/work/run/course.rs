@@ -216,9 +216,7 @@ impl Course<'_> {
             }
             waiting.look(&self.crew.state()).context("holders don't report")?;
         }
-        for ended in self.servers.ended() {
-            self.notes.problems.push(format!("{ended} has ended by itself"));
-        }
+        self.notes.problems.extend(self.servers.problems());
         self.crew.order_all(&Order::Close)?;
         Ok(reports.into_iter().flatten().collect())
     }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -33,6 +34,8 @@ pub struct Servers {
     others: Vec<u32>,
     /// CPU of processes that have ended, of nodes and of Redis.
     ended: (ProcessTime, ProcessTime),
+    /// How some ended that were asked to, if not well.
+    problems: Vec<String>,
 }
 
 /// Where servers run that are started.
@@ -65,7 +68,17 @@ impl Servers {
         // Faults are the first node's: publishers' requests are to arrive.
         let publish = places.last().cloned().context("there is no node")?;
         let ended = Default::default();
-        Ok(Self { nodes, redis, placement, places, publish, channels, others: Vec::new(), ended })
+        Ok(Self {
+            nodes,
+            redis,
+            placement,
+            places,
+            publish,
+            channels,
+            others: Vec::new(),
+            ended,
+            problems: Vec::new(),
+        })
     }
 
     fn running(running: &Running, placement: Placement) -> Self {
@@ -78,6 +91,7 @@ impl Servers {
             channels: running.redis.clone(),
             others: running.pids.clone(),
             ended: Default::default(),
+            problems: Vec::new(),
         }
     }
 
@@ -138,15 +152,17 @@ impl Servers {
         (!known.is_empty()).then(|| known.into_iter().sum::<usize>() as u64)
     }
 
-    /// Those that were started and have ended, though nobody asked them to.
-    pub fn ended(&self) -> Vec<String> {
+    /// What is wrong with those that were started: some have ended though nobody asked them to, or ended badly when
+    /// they were asked.
+    pub fn problems(&self) -> Vec<String> {
         let nodes = self.nodes.iter().enumerate();
         let nodes = nodes.filter(|(_, node)| node.ends_within(Duration::ZERO));
         let mut ended: Vec<_> = nodes.map(|(number, _)| format!("node {number}")).collect();
         if self.redis.as_ref().is_some_and(Redis::has_ended) {
             ended.push("Redis".to_owned());
         }
-        ended
+        let ended = ended.into_iter().map(|name| format!("{name} has ended by itself"));
+        self.problems.iter().cloned().chain(ended).collect()
     }
 
     /// Has something fail.
@@ -176,8 +192,9 @@ impl Servers {
             self.failing(what)?.start_again(|| Ok(()))?;
         } else {
             self.ended.0 += time;
-            let Self { nodes, placement, .. } = self;
-            nodes[0].start_again(|| placement.take())?;
+            let Self { nodes, placement, problems, .. } = self;
+            let status = nodes[0].start_again(|| placement.take())?;
+            problems.extend(bad_end(what, status));
         }
         Ok(true)
     }
@@ -200,6 +217,12 @@ impl Placement {
             None => self.everywhere.restore(),
         }
     }
+}
+
+/// What is wrong with how the first node ended.
+fn bad_end(what: What, status: ExitStatus) -> Option<String> {
+    let text = || format!("the first node was asked to end, and failed: {status}");
+    (what == What::RestartNode && !status.success()).then(text)
 }
 
 fn sum(mut time: ProcessTime, pids: &[u32]) -> ProcessTime {
@@ -244,4 +267,21 @@ fn program(plan: &Plan, channels: Option<&Channels>, settings: Option<&Path>) ->
     };
     let by_redis = plan.work.publish.is_some_and(|publish| publish.by == By::Redis);
     Program::comparison(server, channels.filter(|_| by_redis))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
+    use super::*;
+
+    #[test]
+    fn a_node_that_was_asked_to_end_must_succeed() {
+        let (success, failure) = (ExitStatus::from_raw(0), ExitStatus::from_raw(0x0100));
+        assert_eq!(bad_end(What::RestartNode, success), None);
+        assert!(bad_end(What::RestartNode, failure).unwrap().ends_with("exit status: 1"));
+        let killed = ExitStatus::from_raw(9);
+        assert_eq!(bad_end(What::KillNode, killed), None);
+        assert!(bad_end(What::RestartNode, killed).is_some());
+    }
 }
