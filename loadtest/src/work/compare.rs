@@ -52,11 +52,6 @@ pub struct Row {
     pub noisy: bool,
 }
 
-/// All that two runs have in common, as text.
-pub fn compare(a: &Run, b: &Run) -> String {
-    runs::comparison(a, b).text()
-}
-
 /// `compare`: prints it, and makes a page if asked for.
 pub fn run(args: &CompareArgs) -> Result<ExitCode> {
     let (a, b) = (Kind::read(&args.a)?, Kind::read(&args.b)?);

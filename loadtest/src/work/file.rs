@@ -1,7 +1,5 @@
 //! Scenario files: what a run does, in TOML. Times are in seconds; what is absent has the default named here.
 
-use std::path::PathBuf;
-
 use serde::{Deserialize, Serialize};
 
 use super::shape::Shape;
@@ -261,15 +259,6 @@ pub struct Targets {
     pub lost_sessions: Option<u64>,
     /// Servers' user memory per session, at most.
     pub pss_bytes_per_session: Option<f64>,
-}
-
-/// Where and on whom a run happens: what the command line gives.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Place {
-    /// Node program to start servers of.
-    pub umbel: Option<PathBuf>,
-    /// Where sessions connect, when it runs already: `ws://…` or `http://…`, several in turn.
-    pub urls: Vec<String>,
 }
 
 fn open_per_second() -> f64 {
