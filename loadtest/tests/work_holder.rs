@@ -182,7 +182,7 @@ fn play(serve: impl FnOnce(TcpListener) + Send + 'static) -> SocketAddr {
 /// Takes a connection's request and gives it a stream.
 fn accept(listener: &TcpListener) -> TcpStream {
     let (mut stream, _) = listener.accept().unwrap();
-    stream.read(&mut [0; 4096]).unwrap();
+    assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
     stream.write_all(STREAM.as_bytes()).unwrap();
     stream
 }
@@ -196,7 +196,7 @@ fn what_comes_again_late_is_seen() {
         event.extend_from_slice(b"\n\n");
         for _ in 0..2 {
             stream.write_all(&event).unwrap();
-            std::thread::sleep(Duration::from_millis(200));
+            std::thread::park_timeout(Duration::from_millis(200));
         }
         std::thread::park();
     });
@@ -214,7 +214,7 @@ fn a_cut_connection_is_silent_until_its_session_is_back() {
         let (mut second, _) = listener.accept().unwrap();
         first.set_nonblocking(true).unwrap();
         let before = first.read(&mut [0; 1]).map_err(|error| error.kind());
-        second.read(&mut [0; 4096]).unwrap();
+        assert!(second.read(&mut [0; 4096]).unwrap() > 0);
         second.write_all(STREAM.as_bytes()).unwrap();
         first.set_nonblocking(false).unwrap();
         first.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
