@@ -86,7 +86,7 @@ pub struct Integrity {
     pub doubled: u64,
     /// Those that came after a later one.
     pub reordered: u64,
-    /// Payloads that nobody published.
+    /// Payloads that nobody published, or that came to a session without their topic.
     pub garbled: u64,
     /// What servers say beside messages: named events.
     pub notices: u64,

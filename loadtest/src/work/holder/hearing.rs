@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::notes::{Notes, Receipt};
-use super::slot::{Away, Phase, Slot};
+use super::slot::{Away, Phase, Slot, is_on_its_way};
 use super::subscription::Subscription;
 use crate::load::ledger::{self, Integrity};
 use crate::wire::payload::{self, Template};
@@ -76,6 +76,7 @@ impl Hearing {
             away: slot.away,
             is_witness: slot.is_witness,
             subscriptions: &mut slot.subscriptions,
+            left: &slot.left,
             now,
             has_opened: false,
             hearing: self,
@@ -95,6 +96,7 @@ fn topic_alone(of: &Subscription) -> Wanted<'static> {
 struct Ear<'a> {
     hearing: &'a mut Hearing,
     subscriptions: &'a mut [Subscription],
+    left: &'a [(usize, u64)],
     away: Away,
     is_witness: bool,
     now: u64,
@@ -116,7 +118,9 @@ impl Ear<'_> {
     #[inline]
     fn take(&mut self, topic: usize, payload: &[u8], place: Option<&str>) {
         let Some(subscription) = find(self.subscriptions, topic) else {
-            // It was left meanwhile.
+            let mut left = self.left.iter();
+            let is_known = left.any(|(at, when)| *at == topic && is_on_its_way(*when, self.now));
+            self.hearing.sums.garbled += u64::from(!is_known);
             return;
         };
         let hearing = &mut *self.hearing;
@@ -151,4 +155,34 @@ impl Ear<'_> {
 fn find(subscriptions: &mut [Subscription], topic: usize) -> Option<&mut Subscription> {
     let found = subscriptions.binary_search_by_key(&topic, |of| of.topic);
     found.ok().map(|index| &mut subscriptions[index])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_of_other_topics_are_an_error_unless_they_were_just_left() {
+        let mut template = Template::new(64).unwrap();
+        let mut hearing = Hearing::new(template.clone(), false, false).unwrap();
+        let mut payload = Vec::new();
+        template.write(&mut payload, 0, 0);
+        let mut slot = Slot::new(&[1, 2], false, true);
+        let left = slot.replace(0, Subscription::from_now_on(3), 100);
+        assert_eq!(left.topic, 1);
+        let later = 60_000_000_000;
+        for (topic, now, garbled) in [(3, 100, 0), (1, 200, 0), (4, 200, 1), (1, later, 2)] {
+            let mut ear = Ear {
+                hearing: &mut hearing,
+                subscriptions: &mut slot.subscriptions,
+                left: &slot.left,
+                away: slot.away,
+                is_witness: true,
+                now,
+                has_opened: false,
+            };
+            ear.take(topic, &payload, None);
+            assert_eq!(hearing.sums.garbled, garbled, "{topic} at {now}");
+        }
+    }
 }

@@ -11,6 +11,9 @@ use crate::os::poller::Poller;
 use crate::os::socket::{self, Moved};
 use crate::work::speech::{Spoken, Wanted};
 
+/// How long messages of a topic may come after it was left, in nanoseconds.
+const ON_ITS_WAY: u64 = 5_000_000_000;
+
 /// How far a session is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -51,6 +54,8 @@ pub(super) struct Slot {
     pub(super) spoken: Spoken,
     /// By topic number, in rising order.
     pub(super) subscriptions: Box<[Subscription]>,
+    /// Topics that it left on this connection, and when: what was on its way may still come.
+    pub(super) left: Vec<(usize, u64)>,
     /// When the connection was begun.
     pub(super) begun: u64,
     /// Its last absence.
@@ -79,6 +84,7 @@ impl Slot {
             unsent: Vec::new(),
             spoken: Spoken::default(),
             subscriptions: topics.iter().map(|at| Subscription::from_the_start(*at)).collect(),
+            left: Vec::new(),
             begun: 0,
             away: Away::default(),
             life: 0,
@@ -127,6 +133,7 @@ impl Slot {
     /// Drops the connection without a word.
     pub(super) fn close(&mut self, phase: Phase) {
         (self.socket, self.unsent, self.spoken) = (None, Vec::new(), Spoken::default());
+        self.left = Vec::new();
         self.life = self.life.wrapping_add(1);
         self.phase = phase;
         self.is_steady = false;
@@ -143,9 +150,11 @@ impl Slot {
         each.map(|of| Wanted { topic: of.topic, after: of.place() }).collect()
     }
 
-    /// Takes another subscription for the one of `index`, which is returned.
-    pub(super) fn replace(&mut self, index: usize, by: Subscription) -> Subscription {
+    /// Takes another subscription for the one of `index`, which is returned, at `now`.
+    pub(super) fn replace(&mut self, index: usize, by: Subscription, now: u64) -> Subscription {
         let left = std::mem::replace(&mut self.subscriptions[index], by);
+        self.left.retain(|(_, at)| is_on_its_way(*at, now));
+        self.left.push((left.topic, now));
         self.subscriptions.sort_unstable_by_key(|of| of.topic);
         left
     }
@@ -185,6 +194,11 @@ impl Slot {
     }
 }
 
+/// Whether messages of a topic that was left at `at` may still come at `now`.
+pub(super) fn is_on_its_way(at: u64, now: u64) -> bool {
+    now < at + ON_ITS_WAY
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -212,7 +226,8 @@ mod tests {
     #[test]
     fn subscriptions_stay_in_order() {
         let mut slot = Slot::new(&[1, 5, 9], false, true);
-        assert_eq!(slot.replace(2, Subscription::from_now_on(3)).topic, 9);
+        assert_eq!(slot.replace(2, Subscription::from_now_on(3), 7).topic, 9);
+        assert_eq!(slot.left, [(9, 7)]);
         let topics = |slot: &Slot| slot.wanted().iter().map(|of| of.topic).collect::<Vec<_>>();
         assert_eq!(topics(&slot), [1, 3, 5]);
         assert_eq!(slot.renew().len(), 3);

@@ -23,7 +23,7 @@ impl Sessions {
             return;
         };
         self.state.churned += 1;
-        match self.change_topic(number, poller) {
+        match self.change_topic(number, now, poller) {
             Ok(true) => {}
             Ok(false) => {
                 self.cut(number);
@@ -37,7 +37,7 @@ impl Sessions {
     }
 
     /// False if its transport can't, or there is no other topic.
-    fn change_topic(&mut self, number: usize, poller: &Poller) -> Result<bool> {
+    fn change_topic(&mut self, number: usize, now: u64, poller: &Poller) -> Result<bool> {
         let slot = &mut self.slots[number];
         let has = |topic: &usize| slot.subscriptions.iter().any(|of| of.topic == *topic);
         let random = &mut self.random;
@@ -52,7 +52,7 @@ impl Sessions {
         if !self.speeches[usize::from(slot.place)].change(leave, &join, &mut self.out) {
             return Ok(false);
         }
-        let left = slot.replace(index, Subscription::from_now_on(topic));
+        let left = slot.replace(index, Subscription::from_now_on(topic), now);
         left.judge_what_was_seen(&mut self.hearing.sums);
         slot.send(&self.out, poller, number as u64)?;
         Ok(true)
