@@ -1,5 +1,6 @@
 //! A process that holds sessions: one thread, one epoll loop, orders from its standard input.
 
+mod dues;
 mod hearing;
 mod notes;
 mod pauses;

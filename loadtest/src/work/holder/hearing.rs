@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use super::dues::Dues;
 use super::notes::{Notes, Receipt};
 use super::slot::{Away, Phase, Slot, is_on_its_way};
 use super::subscription::Subscription;
@@ -21,19 +22,29 @@ pub(super) struct Hearing {
     pub(super) gaps: u64,
     /// Times.
     pub(super) notes: Notes,
+    /// When messages were due, if subscriptions are taken later.
+    pub(super) dues: Dues,
+    changes: bool,
     /// Topics of an open session with several of them.
     listed: Vec<Wanted<'static>>,
 }
 
 impl Hearing {
     /// Nothing heard yet.
-    pub(super) fn new(template: Template, keeps_places: bool, has_one_topic: bool) -> Result<Self> {
+    pub(super) fn new(
+        template: Template,
+        keeps_places: bool,
+        has_one_topic: bool,
+        changes: bool,
+    ) -> Result<Self> {
         Ok(Self {
             template,
             keeps_places,
             sums: Integrity::default(),
             gaps: 0,
             notes: Notes::new(has_one_topic)?,
+            dues: Dues::default(),
+            changes,
             listed: Vec::new(),
         })
     }
@@ -137,6 +148,9 @@ impl Ear<'_> {
             return;
         }
         if let Ok(due) = payload::stamp(payload) {
+            if hearing.changes {
+                hearing.dues.enter(topic, sequence, due);
+            }
             let (at, away, is_witness) = (self.now, self.away, self.is_witness);
             hearing.notes.enter(Receipt { at, due, sequence, away, is_witness });
         }
@@ -145,7 +159,13 @@ impl Ear<'_> {
     /// All up to `place` has come, or never will.
     fn stand_at(&mut self, topic: usize, place: &str) {
         let keeps = self.hearing.keeps_places && !place.is_empty();
-        if let Some(subscription) = find(self.subscriptions, topic).filter(|_| keeps) {
+        let Some(subscription) = find(self.subscriptions, topic) else {
+            return;
+        };
+        if self.hearing.changes && self.now > 0 {
+            subscription.confirm(self.now);
+        }
+        if keeps {
             subscription.reach(place);
         }
     }
@@ -164,7 +184,7 @@ mod tests {
     #[test]
     fn messages_of_other_topics_are_an_error_unless_they_were_just_left() {
         let mut template = Template::new(64).unwrap();
-        let mut hearing = Hearing::new(template.clone(), false, false).unwrap();
+        let mut hearing = Hearing::new(template.clone(), false, false, false).unwrap();
         let mut payload = Vec::new();
         template.write(&mut payload, 0, 0);
         let mut slot = Slot::new(&[1, 2], false, true);

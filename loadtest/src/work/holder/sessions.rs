@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use fastrand::Rng;
 
+use super::dues::Dues;
 use super::hearing::Hearing;
 use super::pauses::{self, Budget};
 use super::rate::Rate;
@@ -93,6 +94,7 @@ impl Sessions {
         };
         let slots = (opening.first..opening.first + opening.count).map(slot).collect();
         let now = clock::nanos();
+        let changes = sessions.churn.is_some();
         let has_one_topic = opening.topics.shape == Shape::One && opening.topics.per_session == 1;
         Ok(Self {
             speeches: opening.places.iter().map(speech).collect::<Result<_>>()?,
@@ -107,7 +109,7 @@ impl Sessions {
             budget: sessions.slow.map(Budget::of),
             storm: None,
             timers: Timers::default(),
-            hearing: Hearing::new(template, sessions.resume, has_one_topic)?,
+            hearing: Hearing::new(template, sessions.resume, has_one_topic, changes)?,
             state: State::default(),
             most_open: 0,
             random: Rng::with_seed(opening.first as u64),
@@ -136,6 +138,10 @@ impl Sessions {
     /// Time without progress after which something is given up.
     pub(super) fn patience(&self) -> Duration {
         Duration::from_nanos(pauses::nanos(self.opening.patience_seconds))
+    }
+
+    fn dues(&self) -> &Dues {
+        &self.hearing.dues
     }
 
     /// All are open.
@@ -196,7 +202,7 @@ impl Sessions {
     /// Some may get what they lack, given how many messages each topic has had.
     pub(super) fn lack_something(&self, published: &[u64]) -> bool {
         let mut all = self.slots.iter().flat_map(|slot| &slot.subscriptions);
-        all.any(|of| of.lacks(count(published, of.topic)))
+        all.any(|of| of.lacks(count(published, of.topic), self.dues()))
     }
 
     /// Some lack the end of what was published.
@@ -211,7 +217,7 @@ impl Sessions {
         for slot in &self.slots {
             let mut own = Integrity::default();
             for of in &slot.subscriptions {
-                of.judge(count(published, of.topic), &mut own);
+                of.judge(count(published, of.topic), self.dues(), &mut own);
             }
             integrity += own;
             if slot.is_steady {
@@ -248,6 +254,9 @@ impl Sessions {
         self.state.open += 1;
         self.state.opened += 1;
         self.most_open = self.most_open.max(self.state.open);
+        if self.opening.sessions.churn.is_some() {
+            slot.subscriptions.iter_mut().for_each(|of| of.confirm(now));
+        }
         self.hearing.notes.enter_connect(begun, now);
         if let Some(wanted) = wanted {
             self.hearing.notes.enter_back(wanted, now);

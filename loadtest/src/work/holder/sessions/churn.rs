@@ -28,7 +28,7 @@ impl Sessions {
             Ok(false) => {
                 self.cut(number);
                 for left in self.slots[number].renew() {
-                    left.judge_what_was_seen(&mut self.hearing.sums);
+                    left.judge_left(now, &self.hearing.dues, &mut self.hearing.sums);
                 }
                 self.set(number, Alarm::Return, now);
             }
@@ -53,7 +53,7 @@ impl Sessions {
             return Ok(false);
         }
         let left = slot.replace(index, Subscription::from_now_on(topic), now);
-        left.judge_what_was_seen(&mut self.hearing.sums);
+        left.judge_left(now, &self.hearing.dues, &mut self.hearing.sums);
         slot.send(&self.out, poller, number as u64)?;
         Ok(true)
     }
