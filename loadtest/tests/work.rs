@@ -171,11 +171,19 @@ fn a_storm_is_over_when_all_are_back() {
         "window.warm_up_seconds=0.1",
         "--set",
         "topics.shape=one",
+        "--set",
+        "targets.delivery_p99_ms=20000",
     ];
     let found = result("storm", &flags);
     assert_eq!(number(&found, "/sessions/connects"), 110);
     let back = found["sessions"]["back_seconds"].as_f64().unwrap();
     assert!((0.0..1.6).contains(&back), "{found}");
+    assert_eq!(number(&found, "/times/back/count"), 50);
+    let steady = |what| number(&found, &format!("/messages/steady/{what}"));
+    assert!(steady("expected") >= 100, "{found}");
+    assert_eq!((steady("received"), steady("lost")), (steady("expected"), 0));
+    let verdicts = found["verdicts"].as_array().unwrap();
+    assert!(verdicts.iter().any(|it| it["target"] == "lost by those never away: at most 0"));
     assert!(found["cost"]["us_per_connect"].as_f64().unwrap() >= 0.0, "{found}");
 }
 

@@ -27,8 +27,8 @@ pub struct Run {
     pub sessions: SessionFigures,
     /// The messages.
     pub messages: MessageFigures,
-    /// Times, by name: `delivery`, `last_receipt`, `connect`, `replay`, `publish`; only those that were measured. In
-    /// closed loops times of receipt aren't: see [`Workload::is_closed_loop`].
+    /// Times, by name: `delivery`, `last_receipt`, `connect`, `back`, `replay`, `publish`; only those that were measured.
+    /// In closed loops times of receipt aren't: see [`Workload::is_closed_loop`].
     pub times: BTreeMap<String, Distribution>,
     /// What it cost.
     pub cost: CostFigures,
@@ -88,6 +88,10 @@ pub struct MessageFigures {
     pub deliveries: u64,
     /// All receipts against what was published.
     pub integrity: Integrity,
+    /// The same of sessions that were open from the first opening to the end, as far as it is told apart: expected,
+    /// received and lost.
+    #[serde(default)]
+    pub steady: Integrity,
     /// Received of expected.
     pub delivery_ratio: f64,
     /// Gaps that servers told of.

@@ -33,6 +33,7 @@ pub fn of(plan: &Plan, machine: Machine, ended: Ended) -> Result<Run> {
         enter("last_receipt", &last_receipts(&reports)?);
     }
     enter("connect", &put_together(&reports, |report| &report.connect)?);
+    enter("back", &put_together(&reports, |report| &report.back)?);
     enter("replay", &put_together(&reports, |report| &report.replay)?);
     if let Some(feeding) = &mut feeding {
         enter("publish", &feeding.take_times());
@@ -53,6 +54,10 @@ pub fn of(plan: &Plan, machine: Machine, ended: Ended) -> Result<Run> {
         series: notes.series.map(super::series::Series::into_moments).unwrap_or_default(),
     };
     run.problems.extend(doubts(&run.messages));
+    let is_cut = reports.iter().any(|report| report.last_receipts_cut);
+    if is_cut && !plan.work.is_closed_loop() {
+        run.problems.push("there are more messages than last receipts are noted of".to_owned());
+    }
     run.verdicts = verdicts::of(&run);
     Ok(run)
 }
@@ -62,6 +67,7 @@ pub fn of(plan: &Plan, machine: Machine, ended: Ended) -> Result<Run> {
 struct Sums {
     state: State,
     integrity: Integrity,
+    steady: Integrity,
     gaps: u64,
     never_returned: u64,
 }
@@ -72,6 +78,7 @@ impl Sums {
         for report in reports {
             super::Holding::add(&mut sums.state, &report.state);
             sums.integrity += report.integrity;
+            sums.steady += report.steady;
             sums.gaps += report.gaps;
             sums.never_returned += report.never_returned;
         }
@@ -111,6 +118,7 @@ fn messages(notes: &Notes, feeding: Option<&Feeding>, sums: &Sums) -> MessageFig
         doubtful: figures.doubtful,
         deliveries: after.received.saturating_sub(before.received),
         integrity: sums.integrity,
+        steady: sums.steady,
         delivery_ratio: if expected == 0 { 1.0 } else { float(received) / float(expected) },
         gaps: sums.gaps,
     }

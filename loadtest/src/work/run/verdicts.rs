@@ -20,6 +20,7 @@ pub fn of(run: &Run) -> Vec<Verdict> {
     let ratio = delivery_ratio.unwrap_or(1.0);
     if ratio < 1.0 {
         verdicts.push(at_least("delivery ratio", run.messages.delivery_ratio, ratio));
+        verdicts.push(count("lost by those never away", run.messages.steady.lost, 0));
     } else {
         verdicts.push(count("lost", integrity.lost, 0));
     }
