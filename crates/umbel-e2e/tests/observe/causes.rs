@@ -138,14 +138,33 @@ pub(crate) async fn no_room(bed: &mut Bed) {
     })
     .await;
     drop(stuck);
+    let mut idle = idle_connections(node, 20).await;
     let open = node.metrics().await.value("umbel_descriptors_open");
     let before = limit_descriptors(node, Some(open + 3.0));
+    eventually("an alert of descriptors", || async {
+        // Those of the clients that have just left are closed one after the other. Some must be left, so that
+        // the server that scrapes may connect anew.
+        let open = node.metrics().await.value("umbel_descriptors_open");
+        limit_descriptors(node, Some(open + 3.0));
+        bed.has_fired("UmbelDescriptorsNearLimit").then_some(())
+    })
+    .await;
+    // Nobody is accepted any more.
+    idle.extend(idle_connections(node, 10).await);
+    eventually("connections that aren't accepted", || async {
+        let failed = "umbel_accept_errors_total{cluster=\"small\"} > 0";
+        (!bed.prometheus.query(failed).await.ok()?.is_empty()).then_some(())
+    })
+    .await;
+    limit_descriptors(node, before);
+}
+
+async fn idle_connections(node: &Node, count: usize) -> Vec<TcpStream> {
     let mut idle = Vec::new();
-    for _ in 0..10 {
+    for _ in 0..count {
         idle.push(TcpStream::connect(node.http()).await.unwrap());
     }
-    bed.fire(&["UmbelDescriptorsNearLimit"]).await;
-    limit_descriptors(node, before);
+    idle
 }
 
 #[allow(
