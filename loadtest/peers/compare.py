@@ -21,7 +21,7 @@ import time
 import tomllib
 from pathlib import Path
 
-from harness.judging import OURS, beside
+from harness.judging import FLOORS, OURS, beside, floor
 from harness.peer import ROOT, Peer
 from harness.row import Row
 from harness.running import Running
@@ -71,14 +71,18 @@ def arguments():
 
 
 def chosen(only: str) -> list[Peer]:
-    """The Umbels that are needed, then the systems named, or all; what is named and isn't installed is an error."""
+    """The Umbels and bare loops that are needed, then the systems named, or all.
+
+    What is named and isn't installed is an error.
+    """
     every = {peer.name: peer for peer in Peer.all()}
     names = [name for name in only.split(",") if name]
     if unknown := set(names) - set(every):
         sys.exit(f"unknown: {', '.join(sorted(unknown))}; run.py --list shows what there is")
-    others = [peer for name, peer in every.items() if name not in OURS and (name in names or not names)]
-    needed = {beside(peer) for peer in others} | {OURS[0], *names} if names else set(OURS)
-    ours = [every[name] for name in OURS if name in needed]
+    ours_and_floors = (*OURS, *FLOORS)
+    others = [peer for name, peer in every.items() if name not in ours_and_floors and (name in names or not names)]
+    needed = {needs(peer) for peer in others for needs in (beside, floor)} | {OURS[0], *names}
+    ours = [every[name] for name in ours_and_floors if name in needed or not names]
     missing = [peer.name for peer in ours + others if peer.program() is None]
     if missing and (names or OURS[0] in missing):
         sys.exit(f"not installed: {', '.join(missing)}")
@@ -120,6 +124,7 @@ def main():
     asked = arguments()
     if asked.umbel:
         os.environ["UMBEL"] = str(asked.umbel)
+    os.environ["LOADTEST"] = str(asked.tool)
     load = Load(str(asked.tool), asked.load_core, asked.sessions, asked.seconds)
     rows = [Row(peer, peer.version_of(peer.program())) for peer in chosen(asked.only)]
     print(plan(len(rows), asked), flush=True)

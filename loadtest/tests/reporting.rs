@@ -99,15 +99,16 @@ fn report_makes_one_page_of_a_directory() {
     let results = Path::new(env!("CARGO_MANIFEST_DIR")).join("results");
     fs::copy(results.join("2026-11-26-vm-history/bench.json"), directory.0.join("bench.json"))
         .unwrap();
-    fs::copy(results.join("2026-11-26-vm-fleet/fleet.json"), directory.0.join("fleet.json"))
-        .unwrap();
+    for name in ["fleet.json", "fleet-25.json"] {
+        fs::copy(results.join("2026-11-26-vm-fleet/fleet.json"), directory.0.join(name)).unwrap();
+    }
 
     let output = call(&["report".as_ref(), &directory.0]);
     let said = text(&output.stderr);
     assert!(output.status.success(), "{said}");
     assert!(said.contains("strange.json is left out"), "{said}");
     let page = fs::read_to_string(directory.0.join("report.html")).unwrap();
-    for place in ["scenario-1", "run-1", "run-2", "run-3", "bench", "fleet", "peers"] {
+    for place in ["scenario-1", "run-1", "run-2", "run-3", "bench", "fleet-1", "fleet-2", "peers"] {
         assert!(page.contains(&format!("id=\"{place}\"")), "{place}");
         assert!(page.contains(&format!("href=\"#{place}\"")), "{place}");
     }

@@ -8,6 +8,8 @@ from .peer import Peer
 
 # Umbel in the ways in which others are fed: by itself, by Redis, by Redis with what was posted to it.
 OURS = ("umbel", "umbel-redis", "umbel-redis-post")
+# The bare loop that does nothing but write preframed bytes: nobody who writes once per subscriber and batch is below it.
+FLOORS = ("baseline", "baseline-redis")
 # From so many messages at hand on, a system may join them.
 MANY = 8
 # How many times as many deliveries per core-second Umbel aims at.
@@ -39,6 +41,13 @@ def beside(peer: Peer) -> str | None:
     if peer.name in OURS:
         return None
     return peer.compared_with or ("umbel-redis" if peer.redis else "umbel")
+
+
+def floor(peer: Peer) -> str | None:
+    """The name of the bare loop that shows what is possible for a system with Umbel's targets."""
+    if peer.name in (*OURS, *FLOORS):
+        return None
+    return FLOORS[peer.redis]
 
 
 def target(peer: Peer, at_hand: int) -> float | None:

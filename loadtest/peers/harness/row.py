@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from .judging import Spread, beside, target, verdict
+from .judging import Spread, beside, floor, target, verdict
 from .peer import Peer
 from .tool import Figures
 
@@ -16,6 +16,8 @@ class Work:
     # How many times as many Umbel delivers, by the rounds that both have, and how many those are.
     ratio: Spread | None
     rounds: int
+    # How many times as many the bare loop delivers: more than that can't be aimed at.
+    floor: Spread | None
     # The title of the Umbel that it's compared with.
     against: str | None
     target: float | None
@@ -52,18 +54,22 @@ class Row:
         known = [text for text in (self.peer.unproven, self.peer.unordered, unjudged) if text]
         return known + self.went_wrong()
 
+    def ratios(self, other: "Row | None", at_hand: int) -> list[float]:
+        """How many times as many the other delivers, in each round that both have."""
+        theirs = other.rates(at_hand) if other else {}
+        return [theirs[number] / rate for number, rate in self.rates(at_hand).items() if number in theirs]
+
     def work(self, rows: "dict[str, Row]", at_hand: int) -> Work:
         """Its work beside that of the Umbel among `rows` that is fed alike."""
         ours, least = rows.get(beside(self.peer) or ""), target(self.peer, at_hand)
-        theirs = self.rates(at_hand)
-        mine = ours.rates(at_hand) if ours else {}
-        ratios = [mine[number] / rate for number, rate in theirs.items() if number in mine]
+        ratios = self.ratios(ours, at_hand)
         return Work(
             at_hand,
-            deliveries_per_core_second=Spread.of(theirs.values()),
+            deliveries_per_core_second=Spread.of(self.rates(at_hand).values()),
             ratio=Spread.of(ratios),
             rounds=len(ratios),
+            floor=Spread.of(self.ratios(rows.get(floor(self.peer) or ""), at_hand)),
             against=ours.peer.title if ours else None,
             target=least,
-            verdict=verdict(least, Spread.of(ratios), bool(mine)),
+            verdict=verdict(least, Spread.of(ratios), bool(ours and ours.rates(at_hand))),
         )

@@ -65,7 +65,8 @@ impl Verdict {
         }
     }
 
-    fn on_most(limit: f64, spread: &Spread) -> Self {
+    /// On a figure that is to be `limit` at most.
+    pub(crate) fn on_most(limit: f64, spread: &Spread) -> Self {
         if spread.median <= limit {
             Self::Reached
         } else if spread.lower_quartile > limit {

@@ -118,7 +118,9 @@ mod tests {
         let _client = connect(address, Some("127.9.8.7:0".parse().unwrap())).unwrap();
         let mut poller = crate::os::poller::Poller::new().unwrap();
         poller.add_level(&listener, 0).unwrap();
-        assert_eq!(poller.wait(None).unwrap(), 1);
+        // A signal to the process ends a wait without an event.
+        let mut waits = std::iter::repeat_with(|| poller.wait(None).unwrap());
+        assert_eq!(waits.find(|events| *events > 0), Some(1));
         let accepted = accept(&listener).unwrap().expect("the poller said so");
         assert!(sockopt::tcp_nodelay(&accepted).unwrap());
         assert_eq!(accept(&listener).unwrap().map(|_| ()), None);

@@ -259,6 +259,28 @@ pub struct Targets {
     pub lost_sessions: Option<u64>,
     /// Servers' user memory per session, at most.
     pub pss_bytes_per_session: Option<f64>,
+    /// Against the bare baseline's runs of the same work. `report` judges that: a run knows no other.
+    #[serde(skip_serializing_if = "OfBaseline::is_empty")]
+    pub of_baseline: OfBaseline,
+}
+
+/// Most that figures may be as ratios to those of the bare baseline, medians of alternating rounds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OfBaseline {
+    /// Servers' core time per delivery.
+    pub us_per_delivery: Option<f64>,
+    /// The same per connect.
+    pub us_per_connect: Option<f64>,
+    /// 99 of 100 messages at their last receiver.
+    pub last_receipt_p99: Option<f64>,
+}
+
+impl OfBaseline {
+    /// Whether nothing is aimed at.
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 fn open_per_second() -> f64 {

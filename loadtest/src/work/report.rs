@@ -15,6 +15,7 @@ pub mod number;
 pub mod page;
 pub mod peers;
 pub mod percentiles;
+pub mod ratios;
 pub mod run;
 #[cfg(test)]
 #[path = "../../tests/reporting/runs.rs"]
@@ -43,8 +44,8 @@ pub struct Sources {
     pub runs: Vec<Run>,
     /// The cost bench.
     pub bench: Option<Recorded>,
-    /// The fleet.
-    pub fleet: Option<Results>,
+    /// Fleets, in the order of their files' names.
+    pub fleets: Vec<Results>,
     /// Other systems.
     pub peers: Option<Peers>,
     /// Two results against each other.
@@ -73,7 +74,7 @@ impl Sources {
     pub fn is_empty(&self) -> bool {
         self.runs.is_empty()
             && self.bench.is_none()
-            && self.fleet.is_none()
+            && self.fleets.is_empty()
             && self.peers.is_none()
             && self.comparison.is_none()
     }

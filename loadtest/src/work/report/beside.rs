@@ -6,15 +6,17 @@ use super::grid::{Cell, grid, verdict};
 use super::markup::Markup;
 use super::number::{Unit, significant};
 use super::percentiles;
+use super::ratios::{Ratio, ratios};
 use crate::bench::spread::Verdict;
 use crate::work::result::Run;
 
 /// What their figures are compared by, if they have it.
-const TIMES: [&str; 5] = ["delivery", "last_receipt", "replay", "connect", "publish"];
+const TIMES: [&str; 6] = ["delivery", "last_receipt", "replay", "back", "connect", "publish"];
 
 /// Bars of what a core-second brings, and their times in one chart.
 pub fn section(page: &mut Markup, runs: &[(&Run, String)], place: &str) {
     let Some((first, _)) = runs.first() else { return };
+    let ratios = ratios(runs);
     let mut runs = runs.to_vec();
     runs.sort_by(|(a, _), (b, _)| rate(b).unwrap_or(0.0).total_cmp(&rate(a).unwrap_or(0.0)));
     let runs = &runs;
@@ -22,6 +24,7 @@ pub fn section(page: &mut Markup, runs: &[(&Run, String)], place: &str) {
         page.element("h2", &[], format_args!("{}: {} runs", first.scenario, runs.len()));
         page.element("p", &[], &first.workload.about);
         table(page, runs);
+        of_baseline(page, &ratios);
         page.within("div", &[("class", &"charts")], |page| {
             for name in TIMES {
                 let having = runs
@@ -71,6 +74,9 @@ fn table(page: &mut Markup, runs: &[(&Run, String)]) {
             Cell::Bar(bar),
             Cell::number(rate.map_or(String::new(), significant)),
             Cell::number(each),
+            Cell::number(
+                run.cost.us_per_connect.map_or(String::new(), |each| Unit::Time.show(each)),
+            ),
             time(run, "delivery"),
             time(run, "last_receipt"),
             Cell::number(Unit::Share.show(run.messages.delivery_ratio)),
@@ -83,10 +89,29 @@ fn table(page: &mut Markup, runs: &[(&Run, String)]) {
         "deliveries per core-second",
         "",
         "CPU each",
+        "CPU per connect",
         "delivery p99",
         "last receipt p99",
         "delivery ratio",
         "",
     ];
     grid(page, &head, &rows);
+}
+
+/// What is aimed at beside the baseline.
+fn of_baseline(page: &mut Markup, ratios: &[Ratio]) {
+    if ratios.is_empty() {
+        return;
+    }
+    let row = |ratio: &Ratio| {
+        vec![
+            Cell::text(&ratio.target),
+            Cell::text(ratio.figure),
+            Cell::number(ratio.found()),
+            Cell::text(format!("at most {}", ratio.most)),
+            Cell::Verdict(ratio.verdict()),
+        ]
+    };
+    let head = ["target", "figure", "ratio to the baseline's", "target", ""];
+    grid(page, &head, &ratios.iter().map(row).collect::<Vec<_>>());
 }

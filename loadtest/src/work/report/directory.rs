@@ -39,7 +39,7 @@ fn add(sources: &mut Sources, path: &Path) -> Result<()> {
     let text = text(path)?;
     match path.file_name().and_then(|name| name.to_str()) {
         Some("bench.json") => sources.bench = Some(Recorded::parse(&text)?),
-        Some("fleet.json") => sources.fleet = Some(parse(&text)?),
+        Some(name) if name.starts_with("fleet") => sources.fleets.push(parse(&text)?),
         Some("peers.json") => sources.peers = Some(peers::parse(&text)?),
         _ => sources.runs.push(parse(&text).context("it isn't the result of a run")?),
     }

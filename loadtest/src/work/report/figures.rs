@@ -4,7 +4,7 @@ use super::number::{Unit, float};
 use crate::work::result::{CostFigures, Distribution, MessageFigures, Run, SessionFigures};
 
 /// Times in the order in which they are told; others follow.
-const ORDER: [&str; 5] = ["delivery", "last_receipt", "replay", "connect", "publish"];
+const ORDER: [&str; 6] = ["delivery", "last_receipt", "replay", "back", "connect", "publish"];
 
 /// One figure.
 #[derive(Debug, Clone, PartialEq)]
@@ -118,6 +118,7 @@ fn messages(list: &mut List, messages: &MessageFigures, seconds: f64) {
     list.count("expected since the start", integrity.expected);
     list.count("received", integrity.received);
     list.count("lost", integrity.lost);
+    list.count("lost by those never away", messages.steady.lost);
     list.count("doubled", integrity.doubled);
     list.count("reordered", integrity.reordered);
     list.count("garbled", integrity.garbled);

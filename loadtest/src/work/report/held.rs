@@ -10,11 +10,17 @@ use crate::bench::spread::Verdict;
 use crate::fleet::results::Results;
 use crate::fleet::table::{Row, rows};
 
+/// What it is.
+pub fn title(fleet: &Results) -> String {
+    let sessions = Unit::Count.show(float(fleet.sessions as u64));
+    let Results { nodes, heartbeat_seconds, .. } = fleet;
+    format!("Fleet: {sessions} sessions on {nodes} nodes, a ping after {heartbeat_seconds} s")
+}
+
 /// All figures.
 pub fn section(page: &mut Markup, fleet: &Results, place: &str) {
     page.within("section", &[("id", &place)], |page| {
-        let sessions = Unit::Count.show(float(fleet.sessions as u64));
-        page.element("h2", &[], format_args!("Fleet: {sessions} sessions on {} nodes", fleet.nodes));
+        page.element("h2", &[], title(fleet));
         let about = format!(
             "All nodes, all holders of the clients' ends and one Redis ({}) on one machine. Sessions speak {}, have one \
              topic, and get a ping when they were silent for {} s.",
@@ -36,7 +42,7 @@ pub fn section(page: &mut Markup, fleet: &Results, place: &str) {
 pub fn judged(fleet: &Results, place: &str) -> Vec<Judged> {
     let one = |row: Row| {
         let (target, reached) = row.judged?;
-        let of = format!("fleet, {}: {}", row.phase, row.figure);
+        let of = format!("fleet, {} s, {}: {}", fleet.heartbeat_seconds, row.phase, row.figure);
         let place = place.to_owned();
         Some(Judged { of, place, target, found: row.value, verdict: verdict(reached) })
     };

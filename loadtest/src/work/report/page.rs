@@ -2,12 +2,11 @@
 
 use super::grid::{Cell, badge, grid, verdict};
 use super::markup::Markup;
-use super::{Judged, Sources, benched, beside, held, peers, run};
+use super::{Judged, Sources, benched, beside, held, peers, ratios, run};
 use crate::bench::spread::Verdict;
 use crate::work::result::Run;
 
 const BENCH: &str = "bench";
-const FLEET: &str = "fleet";
 const PEERS: &str = "peers";
 const COMPARISON: &str = "comparison";
 
@@ -52,8 +51,8 @@ fn body(page: &mut Markup, title: &str, sources: &Sources) {
         if let Some(bench) = &sources.bench {
             benched::section(page, bench, BENCH);
         }
-        if let Some(fleet) = &sources.fleet {
-            held::section(page, fleet, FLEET);
+        for (number, fleet) in sources.fleets.iter().enumerate() {
+            held::section(page, fleet, &fleet_place(number));
         }
         if let Some(peers) = &sources.peers {
             peers::section(page, peers, PEERS);
@@ -82,6 +81,10 @@ fn scenario_place(number: usize) -> String {
     format!("scenario-{}", number + 1)
 }
 
+fn fleet_place(number: usize) -> String {
+    format!("fleet-{}", number + 1)
+}
+
 fn judged(sources: &Sources) -> Vec<Judged> {
     let of_runs = sources.runs.iter().enumerate().flat_map(|(number, run)| {
         run.verdicts.iter().map(move |one| Judged {
@@ -102,9 +105,15 @@ fn judged(sources: &Sources) -> Vec<Judged> {
         })
     });
     let bench = sources.bench.iter().flat_map(|bench| benched::judged(bench, BENCH));
-    let fleet = sources.fleet.iter().flat_map(|fleet| held::judged(fleet, FLEET));
+    let fleets = sources.fleets.iter().enumerate();
+    let fleets = fleets.flat_map(|(number, fleet)| held::judged(fleet, &fleet_place(number)));
     let peers = sources.peers.iter().flat_map(|peers| peers::judged(peers, PEERS));
-    let all = of_runs.chain(problems).chain(bench).chain(fleet).chain(peers);
+    let groups = groups(&sources.runs);
+    let of_baseline = groups
+        .iter()
+        .enumerate()
+        .flat_map(|(number, group)| ratios::judged(group, &scenario_place(number)));
+    let all = of_runs.chain(problems).chain(of_baseline).chain(bench).chain(fleets).chain(peers);
     all.filter(|judged| judged.verdict != Verdict::Unjudged).collect()
 }
 
@@ -172,8 +181,8 @@ fn contents(page: &mut Markup, sources: &Sources, groups: &[Vec<(&Run, String)>]
     if sources.bench.is_some() {
         entry("Cost bench".to_owned(), BENCH);
     }
-    if sources.fleet.is_some() {
-        entry("Fleet".to_owned(), FLEET);
+    for (number, fleet) in sources.fleets.iter().enumerate() {
+        entry(held::title(fleet), &fleet_place(number));
     }
     if sources.peers.is_some() {
         entry("Peers beside the node".to_owned(), PEERS);
@@ -247,7 +256,7 @@ mod tests {
         Sources {
             runs: vec![run, other],
             bench: Some(bench),
-            fleet: Some(fleet),
+            fleets: vec![fleet],
             peers: Some(peers),
             comparison: Some(comparison),
             notes: vec![text.to_owned()],

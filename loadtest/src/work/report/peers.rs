@@ -62,6 +62,9 @@ pub struct Work {
     pub deliveries_per_core_second: Option<Spread>,
     /// How many times as many the node has, by rounds. Absent: none has both, or it is the node.
     pub ratio: Option<Spread>,
+    /// How many times as many the bare loop has that is fed alike. Absent: it wasn't measured.
+    #[serde(default)]
+    pub floor: Option<Spread>,
     /// How many rounds have both.
     pub rounds: u64,
     /// The title of the node that it is compared with: the one that is fed alike.
@@ -85,7 +88,9 @@ pub fn section(page: &mut Markup, peers: &Peers, place: &str) {
             "The same work for each system on the same core: {} subscribers of one topic, the next messages when all \
              have all of those before, {} s each; {} rounds, in an order shuffled with seed {}. A ratio says how many \
              times as many the node delivers in the same core time, fed in the same way: its median over the rounds, \
-             and its quartiles. Rounds in which a message was lost, doubled or garbled are left out.",
+             and its quartiles. The bare loop's ratio is the same for a loop that does nothing but write preframed \
+             bytes, once per subscriber and batch: what the kernel's part allows. Rounds in which a message was lost, \
+             doubled or garbled are left out.",
             Unit::Count.show(float(peers.sessions)),
             peers.seconds,
             peers.rounds,
@@ -157,6 +162,7 @@ fn work(page: &mut Markup, peers: &Peers, at_hand: u64) {
         "compared with",
         "ratio",
         "rounds",
+        "bare loop's ratio",
         "target",
         "",
     ];
@@ -177,8 +183,9 @@ fn row(number: usize, system: &System, work: &Work, most: f64) -> Vec<Cell> {
         Cell::number(rate.map_or("not measured".to_owned(), |rate| significant(rate.median))),
         Cell::number(empty(rate.map(each))),
         Cell::text(empty(work.against.clone())),
-        Cell::number(empty(work.ratio.map(|_| found(work)))),
+        Cell::number(empty(work.ratio.map(quartiles))),
         Cell::number(empty(work.ratio.map(|_| work.rounds.to_string()))),
+        Cell::number(empty(work.floor.map(quartiles))),
         Cell::text(empty(work.target.map(aim))),
         Cell::Verdict(work.verdict),
     ]
@@ -197,12 +204,11 @@ fn aim(least: f64) -> String {
 }
 
 fn found(work: &Work) -> String {
-    work.ratio.map_or(
-        "not measured".to_owned(),
-        |Spread { lower_quartile, median, upper_quartile }| {
-            format!("{median:.2} ({lower_quartile:.2}–{upper_quartile:.2})")
-        },
-    )
+    work.ratio.map_or("not measured".to_owned(), quartiles)
+}
+
+fn quartiles(Spread { lower_quartile, median, upper_quartile }: Spread) -> String {
+    format!("{median:.2} ({lower_quartile:.2}–{upper_quartile:.2})")
 }
 
 fn listed(page: &mut Markup, title: &str, peers: &Peers, texts: fn(&System) -> Vec<String>) {
@@ -270,7 +276,9 @@ mod tests {
         let many = many.split_once("</table>").unwrap().0;
         let names = many.split("<tr>").skip(2).map(|row| row.split(['<', '>']).nth(2).unwrap());
         let best_first = [
+            "Bare loop",
             "Umbel",
+            "Bare loop, Redis",
             "Umbel, Redis",
             "Umbel, Redis, POST",
             "NATS",
@@ -284,6 +292,8 @@ mod tests {
         assert!(many.contains("35.56 (34.44–36.67)"), "beside the node that takes POST");
         let row = many.split_once("batched by hand").unwrap().1.split_once("</tr>").unwrap().0;
         assert!(!row.contains("badge"), "{row}");
+        let row = many.split_once("Centrifugo").unwrap().1.split_once("</tr>").unwrap().0;
+        assert!(row.contains("5.13 (4.52–5.34)"), "what is possible stands beside it: {row}");
         assert!(html.contains("no verdict: written by us"));
         assert!(html.contains("12 lost; the round is left out"));
     }

@@ -92,7 +92,9 @@ impl Plan {
             let nodes = Holds { what: "nodes", setting: "servers.nodes = ", each };
             nodes.processes(Some(work.servers.nodes), count)?;
         }
-        let each = sessions_of_holder(limit);
+        // A connection that was cut in silence stays until the session's new one is there.
+        let doubled = work.sessions.cut.map_or(0, |_| work.sessions.concurrency);
+        let each = sessions_of_holder(limit).saturating_sub(u64::try_from(doubled)?);
         let holders = Holds { what: "processes", setting: "sessions.processes = ", each };
         let holders = holders.processes(work.sessions.processes, count)?;
         Ok(Self {

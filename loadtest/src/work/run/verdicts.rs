@@ -14,6 +14,8 @@ pub fn of(run: &Run) -> Vec<Verdict> {
         never_returned,
         lost_sessions,
         pss_bytes_per_session,
+        // Of several runs.
+        of_baseline: _,
     } = run.workload.targets;
     let integrity = &run.messages.integrity;
     let mut verdicts = Vec::new();
