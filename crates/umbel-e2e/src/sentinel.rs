@@ -1,5 +1,6 @@
 //! Redis servers that sentinels watch, all of the test's own.
 
+use std::cell::Cell;
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -102,17 +103,26 @@ impl Watched {
         replica
     }
 
-    /// Waits until the master, which is at this port, has so many replicas that have all that it has. After a failover those of the old master
-    /// may come late: they are told when the new one is found, and may need everything anew.
-    pub async fn has_replicas(&self, master: u16, count: usize) {
+    /// Waits until the master, which was at this port, has so many replicas that have all that it has; says its port. After
+    /// a failover those of the old master may come late: they are told when the new one is found, and may need
+    /// everything anew. Sentinels may also fail over once more: `spare` then follows, which they don't know.
+    pub async fn has_replicas(&self, master: u16, count: usize, spare: &Redis) -> u16 {
+        let master = Cell::new(master);
         let looked = poll_within(REPLICAS_WITHIN, || async {
-            let said = RedisClient::to(master).await.command(&["INFO", "replication"]).await;
+            let said = RedisClient::to(master.get()).await.command(&["INFO", "replication"]).await;
+            let another = said.lines().find_map(|line| line.strip_prefix("master_port:"));
+            if let Some(port) = another.and_then(|port| port.parse().ok()) {
+                master.set(port);
+                spare.command(&["REPLICAOF", "127.0.0.1", &port.to_string()]).await;
+                return (said, false);
+            }
             let online = said.matches("state=online").count();
             (said, online >= count)
         });
         if let Err(said) = looked.await {
             panic!("{count} replicas were not there within {REPLICAS_WITHIN:?}: {said}");
         }
+        master.get()
     }
 
     /// Waits until a server other than that of this port is the master, for all.
