@@ -6,8 +6,9 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use rustix::net::{self, SendFlags};
 use socket2::SockRef;
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use umbel_hub::Pending;
 
@@ -55,7 +56,7 @@ impl Wire {
             return Ok(Written::Nothing);
         };
         let written = match pending.next() {
-            None => stream.try_write(first),
+            None => send(stream, first),
             Some(second) => write_gathered(stream, [first, second].into_iter().chain(pending)),
         };
         match written {
@@ -107,6 +108,11 @@ impl Wire {
             stream.cut();
         }
     }
+}
+
+/// By the system call itself: libc's function first finds out whether the thread may be cancelled.
+fn send(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    stream.try_io(Interest::WRITABLE, || Ok(net::send(stream, bytes, SendFlags::NOSIGNAL)?))
 }
 
 fn write_gathered<'s>(
