@@ -8,7 +8,8 @@ OBSERVE_SECONDS ?= 3600
 SESSIONS ?= 1000000
 HOLD ?= 600
 FAULT_TESTS = --test history_faults --test history_refusals --test history_doubt
-FUZZ_TARGETS = session_input json_commands publish_body places_and_keys cursor topics routes config envelope client_address
+FUZZ_TARGETS = session_input json_commands publish_body places_and_keys cursor topics routes config envelope client_address \
+	server_speech load_files
 
 COMPOSE_SPEC = github.com/compose-spec/compose-go/v2/cmd@v2.16.2
 
