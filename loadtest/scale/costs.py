@@ -61,8 +61,8 @@ class Costs:
                               if one["payload_bytes"] == payload}
         self.whole_micros = next(one["cpu_micros"] for one in redis["history"]["reads"]
                                  if one["read"] == "whole" and one["at_hand"] > 1)
-        self.check_micros = node["quiet_history"]["redis_micros_per_read"]
-        self.check_bytes = node["quiet_history"]["output_bytes_per_read"]
+        self.check_micros = node["quiet_history"]["redis_micros_per_check"]
+        self.check_bytes = node["quiet_history"]["output_bytes_per_check"]
         self.node_micros_per_second = node["nothing_to_do"]["redis_micros_per_node_second"]
         most = max(one["topics"] for one in node["topics"])
         of = {one["kind"]: one for one in node["topics"] if one["topics"] == most}

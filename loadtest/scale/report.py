@@ -103,8 +103,8 @@ def nodes_measured(node):
          number(one["back_reads"])] for one in node["topics"]]))
     parts.append(f"A node that does nothing takes {idle['redis_micros_per_node_second']:.0f} µs of Redis and "
                  f"{idle['points'][-1]['node_micros_per_second']:.0f} µs of its own in a second. {number(quiet['topics'])} quiet topics with "
-                 f"history: {number(quiet['reads'])} reads in {quiet['seconds']:.0f} s, {quiet['redis_micros_per_read']:.1f} µs of Redis and "
-                 f"{quiet['node_micros_per_read']:.1f} µs of the node each.\n")
+                 f"history: {number(quiet['checks'])} checks in {quiet['seconds']:.0f} s, {quiet['redis_micros_per_check']:.1f} µs of Redis and "
+                 f"{quiet['node_micros_per_check']:.1f} µs of the node each.\n")
     return "\n".join(parts)
 
 

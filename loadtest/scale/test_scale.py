@@ -38,7 +38,7 @@ def measured(base=2.0, single=4.25, many=0.5, apart=1.0):
               "history": {"memory": [{"payload_bytes": 128, "messages": count, "bytes_per_topic": size}
                                          for count, size in ((1, 1000.0), (10, 2800.0), (100, 20800.0))],
                               "reads": [{"read": "whole", "at_hand": 100, "cpu_micros": 300.0}]}},
-        "node": {"topics": topics, "quiet_history": {"redis_micros_per_read": 10.0, "output_bytes_per_read": 100.0},
+        "node": {"topics": topics, "quiet_history": {"redis_micros_per_check": 10.0, "output_bytes_per_check": 100.0},
                  "nothing_to_do": {"redis_micros_per_node_second": 100.0}}}
 
 

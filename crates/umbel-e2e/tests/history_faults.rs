@@ -611,7 +611,7 @@ async fn a_storm_of_returns_costs_redis_one_read_per_topic_and_node() {
         let metrics = world.node(number).metrics().await;
         let reads = |kind| metrics.value(&format!("umbel_broker_reads_total{{kind=\"{kind}\"}}"));
         assert_eq!((reads("whole"), reads("page")), (1.0, 0.0), "of node {number}");
-        follows += reads("follow");
+        follows += reads("follow") + reads("compare");
     }
     let stats = client.command(&["INFO", "commandstats"]).await;
     let calls = stats.lines().find_map(|line| line.strip_prefix("cmdstat_fcall:calls="));
@@ -786,4 +786,60 @@ async fn a_thousand_topics_are_repaired_after_two_seconds() {
     let acknowledged: usize = records.iter().map(|record| record.len()).sum();
     eventually("all of it", || async { (*at.borrow() >= acknowledged).then_some(()) }).await;
     assert!(session_task.try_join_next().is_none(), "nothing was out of place");
+}
+
+/// Of hundreds of quiet topics a few calls say where they stand; only what was missed is read. A message gets into a
+/// history without being published as nothing else does it: by a copy of another topic's.
+#[tokio::test]
+async fn quiet_topics_are_compared_many_at_once_and_only_what_missed_something_is_read() {
+    const TOPICS: usize = 300;
+    let redis = Redis::start(&[]).await;
+    let world = World::new().settings(SETTINGS).broker(&redis.url()).start().await;
+    let mut session = world.node(0).json().await;
+    let names = (0..TOPICS).map(|number| json!({"topic": format!("quiet.{number}")}));
+    let topics: Vec<_> = names.collect();
+    session.send_text(&json!({"op": "subscribe", "topics": topics}).to_string()).await;
+    for _ in 0..TOPICS {
+        assert_eq!(session.json().await["op"], "subscribed");
+    }
+    let mut client = redis.client().await;
+    let published = [("quiet.7", "heard"), ("other", "first"), ("other", "second")];
+    for (topic, text) in published {
+        let key = format!("umbel:{topic}");
+        client.command(&["FCALL", "umbel_publish", "1", &key, text]).await;
+    }
+    assert_eq!(session.json().await["text"], "heard");
+    let reads = async |kind| {
+        let metrics = world.node(0).metrics().await;
+        metrics.value(&format!("umbel_broker_reads_total{{kind=\"{kind}\"}}"))
+    };
+    // Three calls for all.
+    let rounds_pass = async |rounds: f64| {
+        let before = reads("compare").await;
+        eventually("rounds of comparisons", || async {
+            (reads("compare").await >= before + 3.0 * rounds).then_some(())
+        })
+        .await;
+    };
+    rounds_pass(2.0).await;
+    let (compared, followed) = (reads("compare").await, reads("follow").await);
+    rounds_pass(2.0).await;
+    let calls = reads("compare").await - compared;
+    assert!((6.0..=12.0).contains(&calls), "{calls} calls in two rounds, or a little more");
+    assert!(reads("follow").await < followed + 0.5, "nobody missed anything");
+
+    client.command(&["COPY", "umbel:other", "umbel:quiet.33"]).await;
+    client.command(&["XADD", "umbel:quiet.44", "5-5", "by", "hand"]).await;
+    client.command(&["SET", "umbel:quiet.55", "a string"]).await;
+    for expected in ["first", "second"] {
+        let message = session.json().await;
+        assert_eq!((&message["topic"], &message["text"]), (&json!("quiet.33"), &json!(expected)));
+    }
+    rounds_pass(2.0).await;
+    let read = reads("follow").await - followed;
+    // What was missed, and each time the two of which only a read can tell.
+    assert!((3.0..=15.0).contains(&read), "{read} reads");
+    client.command(&["FCALL", "umbel_publish", "1", "umbel:quiet.299", "last"]).await;
+    let message = session.json().await;
+    assert_eq!(message["text"], "last", "nothing else came of it: {message}");
 }

@@ -168,9 +168,11 @@ async fn what_nobody_may_publish_makes_no_span() {
 async fn with_an_older_library_that_it_may_not_replace_a_node_keeps_history_untraced() {
     let (redis, collector) = (Redis::start(&[]).await, Collector::start(Answers::Ok).await);
     let older = include_str!("../../umbel-broker/src/redis/library.lua")
-        .replace("local VERSION = 3\n", "local VERSION = 2\n")
-        .replace("elseif name == 'trace' then trace = value\n", "");
+        .replace("local VERSION = 4\n", "local VERSION = 2\n")
+        .replace("elseif name == 'trace' then trace = value\n", "")
+        .replace("redis.register_function{ function_name = 'umbel_stands', callback = stands, flags = { 'no-writes' } }", "");
     assert!(older.contains("local VERSION = 2") && !older.contains("name == 'trace'"));
+    assert!(!older.contains("umbel_stands', callback"));
     let mut admin = redis.client().await;
     assert_eq!(admin.command(&["FUNCTION", "LOAD", &older]).await, "umbel");
     let rules = "ACL SETUSER edge on >pass ~umbel:* ~{umbel:* &umbel:* +@all -function";

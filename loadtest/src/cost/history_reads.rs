@@ -103,7 +103,8 @@ fn reads_in(metrics: &str) -> Option<NodeReads> {
         let name = format!("umbel_broker_reads_total{{kind=\"{kind}\"}} ");
         metrics.lines().find_map(|line| line.strip_prefix(&name)?.trim().parse().ok())
     };
-    Some(NodeReads { follow: of("follow")?, whole: of("whole")?, page: of("page")? })
+    let follow = of("follow")? + of("compare").unwrap_or(0);
+    Some(NodeReads { follow, whole: of("whole")?, page: of("page")? })
 }
 
 #[cfg(test)]

@@ -71,6 +71,11 @@ impl Ring {
         self.whole
     }
 
+    /// Which server it is a copy of, by its own word.
+    pub(crate) fn server(&self) -> u32 {
+        self.server
+    }
+
     pub(crate) fn set_server(&mut self, server: u32) {
         self.server = server;
     }

@@ -30,6 +30,36 @@ pub(super) struct Answer {
     entries: Vec<(u64, Bytes)>,
 }
 
+/// Where topics stand at the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Stands {
+    /// Which server it is.
+    pub(super) server: u32,
+    /// When, by its clock.
+    pub(super) now: Timestamp,
+    /// Of each topic, in the order in which they were named; `None` if only a read can say it.
+    pub(super) ends: Vec<Option<Position>>,
+}
+
+/// Reads what `umbel_stands` answers.
+pub(super) fn stands(value: Value) -> Result<Stands, Fault> {
+    let malformed = || Fault::new(FaultKind::Protocol, "umbel_stands answered something else");
+    let Value::Array(parts) = value else {
+        return Err(malformed());
+    };
+    let mut parts = parts.into_iter().map(text);
+    let server = parts.next().flatten().and_then(|server| u32::from_str_radix(&server, 16).ok());
+    let server = server.ok_or_else(malformed)?;
+    let millis = parts.next().flatten().and_then(|millis| millis.parse::<u64>().ok());
+    let now = Timestamp(millis.ok_or_else(malformed)? * 1000);
+    let stand = |part: Option<String>| match &*part.ok_or_else(malformed)? {
+        "?" => Ok(None),
+        "" => Ok(Some(Position::empty(server))),
+        id => id.parse::<MessageId>().map(|id| Some(id.into())).map_err(|_| malformed()),
+    };
+    Ok(Stands { server, now, ends: parts.map(stand).collect::<Result<_, _>>()? })
+}
+
 /// The place as the script takes it.
 pub(super) fn place(after: After) -> String {
     match after {
@@ -184,6 +214,26 @@ mod tests {
             Value::Array(answer(vec![]).split_off(1)),
         ] {
             assert!(Answer::parse(value.clone()).is_err(), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn stands_are_places_or_left_to_a_read() {
+        let parts = ["0000000a", "1764000000123", "0000000a00000001-7", "", "?"].map(bulk).into();
+        let id = MessageId { epoch: (10 << 32) + 1, offset: 7 };
+        let ends = vec![Some(Position(Some(id))), Some(Position::empty(10)), None];
+        let expected = Stands { server: 10, now: Timestamp(1_764_000_000_123_000), ends };
+        assert_eq!(stands(Value::Array(parts)).unwrap(), expected);
+        for value in [
+            Value::Nil,
+            Value::Array(vec![]),
+            Value::Array(vec![bulk("x")]),
+            Value::Array(vec![bulk("0000000a")]),
+            Value::Array(vec![bulk("0000000a"), bulk("x")]),
+            Value::Array(vec![bulk("0000000a"), bulk("1"), bulk("7")]),
+            Value::Array(vec![bulk("0000000a"), bulk("1"), Value::Nil]),
+        ] {
+            assert!(stands(value.clone()).is_err(), "{value:?}");
         }
     }
 

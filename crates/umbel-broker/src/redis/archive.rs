@@ -25,7 +25,7 @@ use tokio::sync::futures::OwnedNotified;
 use tokio::sync::{Notify, oneshot};
 use umbel_protocol::{After, Delivery, Position, Stand, Timestamp, Topic};
 
-use super::answer::Answer;
+use super::answer::{Answer, Stands};
 use crate::history::{Budget, History, Lack, Page, Read, Reader};
 use crate::{FetchError, Parcel};
 use track::{Placed, Track};
@@ -56,8 +56,10 @@ struct Asks {
     /// Somebody waits for these.
     follows: VecDeque<Ask>,
     readers: VecDeque<Ask>,
-    /// Checks of quiet topics, which nobody waits for.
-    checks: VecDeque<Ask>,
+    /// Quiet topics that a comparison didn't do for; nobody waits for them.
+    suspects: VecDeque<Ask>,
+    /// Quiet topics that are to be compared.
+    checks: VecDeque<Topic>,
 }
 
 /// What is to be asked of the server.
@@ -69,6 +71,14 @@ pub(super) enum Ask {
     Whole(Topic),
     /// What comes behind a place, for readers that want more than the node keeps.
     Page(Topic, After),
+}
+
+/// Quiet topics of one history, compared with the server by one call.
+#[derive(Debug, Clone)]
+pub(super) struct Comparison {
+    pub(super) history: History,
+    /// Where the node stands in each.
+    pub(super) topics: Vec<(Topic, Stand)>,
 }
 
 /// An ask on its way, with what it must be judged by.
@@ -131,6 +141,9 @@ struct Kept {
     page: Arc<Page>,
     came: Instant,
 }
+
+/// How many topics go into one comparison: the server does nothing else meanwhile.
+const COMPARED_AT_ONCE: usize = 128;
 
 /// How long pages are kept, and what part of the memory for history they may take: who needs one
 /// again has it read again.
@@ -219,11 +232,63 @@ impl Archive {
     pub(super) fn check_quiet(&mut self) {
         for (topic, track) in &mut self.topics {
             if track.is_quiet() && track.wants_check() {
-                self.asks.checks.push_back(Ask::Follow(topic.clone()));
+                self.asks.checks.push_back(topic.clone());
             }
         }
         if !self.asks.checks.is_empty() {
             self.asked.notify_one();
+        }
+    }
+
+    /// The next comparisons, of at most `most` topics. Of those which a comparison doesn't do for asks follow.
+    pub(super) fn take_comparisons(&mut self, most: usize) -> Vec<Comparison> {
+        let mut taken: Vec<Comparison> = Vec::new();
+        let mut count = 0;
+        while count < most
+            && let Some(topic) = self.asks.checks.pop_front()
+        {
+            let Some(track) = self.topics.get(&topic).filter(|track| track.awaits_check()) else {
+                // It was given up, or somebody had it asked meanwhile.
+                continue;
+            };
+            if !track.is_settled() {
+                self.asks.suspects.push_back(Ask::Follow(topic));
+                continue;
+            }
+            count += 1;
+            let (history, stand) = (track.ring.history, track.ring.stand());
+            let has_room =
+                |of: &&mut Comparison| of.history == history && of.topics.len() < COMPARED_AT_ONCE;
+            match taken.iter_mut().rfind(has_room) {
+                Some(comparison) => comparison.topics.push((topic, stand)),
+                None => taken.push(Comparison { history, topics: vec![(topic, stand)] }),
+            }
+        }
+        taken
+    }
+
+    /// The server's answer to a comparison, or none: what isn't where it was known to be is asked for.
+    pub(super) fn compared(
+        &mut self,
+        Comparison { topics, .. }: Comparison,
+        stands: Option<Stands>,
+    ) {
+        if let Some(Stands { now, .. }) = &stands {
+            self.ahead = signed_difference(*now, crate::clock::wall());
+        }
+        let Stands { server, ends, .. } =
+            stands.filter(|stands| stands.ends.len() == topics.len()).unwrap_or_else(|| Stands {
+                server: 0,
+                now: Timestamp(0),
+                ends: vec![None; topics.len()],
+            });
+        for ((topic, stand), end) in topics.into_iter().zip(ends) {
+            let Some(track) = self.topics.get_mut(&topic) else {
+                continue;
+            };
+            if track.awaits_check() && !track.agrees(stand, server, end) {
+                self.asks.suspects.push_back(Ask::Follow(topic));
+            }
         }
     }
 
@@ -446,7 +511,7 @@ impl Asks {
     fn next(&mut self, has_room: bool) -> Option<(Ask, bool)> {
         let reader = if has_room { self.readers.pop_front() } else { None };
         let urgent = reader.or_else(|| self.follows.pop_front()).map(|ask| (ask, false));
-        urgent.or_else(|| self.checks.pop_front().map(|ask| (ask, true)))
+        urgent.or_else(|| self.suspects.pop_front().map(|ask| (ask, true)))
     }
 }
 

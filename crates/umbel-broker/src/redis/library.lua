@@ -19,7 +19,7 @@
 -- traceparent has it.
 
 -- Nodes replace an older version of this library by their own.
-local VERSION = 3
+local VERSION = 4
 local ONCE_SECONDS = 300
 -- How many entries that are no messages a read passes over at most.
 local MOST_SKIPPED = 10000
@@ -389,6 +389,37 @@ local function read(keys, args)
   return answer
 end
 
+-- For nodes: where topics stand of which they heard nothing, many at once.
+--
+-- ARGV: for how many seconds the history holds a message; for how many the keys shall live on, 0: as they
+-- are. Answers {server, milliseconds, last id, last id, …} in the order of the keys: '' for a topic without any, '?' where
+-- umbel_read has more to say. It writes nothing. What grew too old before the last message did isn't looked
+-- for: it takes memory until that has, too, or the next message comes.
+local function stands(keys, args)
+  local call = redis.call
+  local seconds, keep = tonumber(args[1]), tonumber(args[2])
+  local time = call('TIME')
+  local ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+  local limit = ms - seconds * 1000
+  local answer = { server_id(ms), decimal(ms) }
+  for i = 1, #keys do
+    local key, stand = keys[i], ''
+    -- Not even a key of another type keeps the others from an answer.
+    local entries = redis.pcall('XREVRANGE', key, '+', '-', 'COUNT', 1)
+    local last = entries[1]
+    if entries.err or (last and not epoch_of(last)) then
+      stand = '?'
+    elseif last then
+      local _, last_time = place(last)
+      local is_old = last_time <= limit and call('XLEN', key) > 1
+      local is_due = keep > 0 and (is_old or call('PTTL', key) < keep * 500)
+      stand = is_due and '?' or id_of(last)
+    end
+    answer[i + 2] = stand
+  end
+  return answer
+end
+
 -- For nodes: takes off what is older than so many seconds, and has the key live on for so many.
 local function tend(keys, args)
   if redis.call('EXISTS', keys[1]) == 0 then return 0 end
@@ -401,6 +432,7 @@ end
 redis.register_function('umbel_publish', publish)
 redis.register_function('umbel_tend', tend)
 redis.register_function{ function_name = 'umbel_read', callback = read, flags = { 'no-writes' } }
+redis.register_function{ function_name = 'umbel_stands', callback = stands, flags = { 'no-writes' } }
 redis.register_function{
   function_name = 'umbel_version', callback = function() return VERSION end, flags = { 'no-writes' }
 }

@@ -15,10 +15,14 @@ use super::fault::{Fault, FaultKind};
 pub const LIBRARY: &str = include_str!("library.lua");
 
 /// Its version, which must be the one in its text.
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 
-/// The oldest that serves a node which may not load its own: it lacks the option `trace` alone.
+/// The oldest that serves a node which may not load its own.
 const OLDEST: i64 = 2;
+
+/// Those that began to take traces, and to compare many topics at once.
+const TRACES: i64 = 3;
+const COMPARES: i64 = 4;
 
 /// Where the functions end and their registration begins.
 const REGISTRATION: &str = "redis.register_function";
@@ -31,8 +35,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub(super) enum Library {
     /// By functions.
     Functions {
-        /// Whether publishing has the option `trace`.
-        takes_trace: bool,
+        /// Of the library that is there.
+        version: i64,
     },
     /// By scripts of these digests.
     Scripts([String; Work::ALL.len()]),
@@ -46,10 +50,11 @@ pub(super) enum Work {
     Publish,
     Read,
     Tend,
+    Stands,
 }
 
 impl Work {
-    const ALL: [Self; 3] = [Self::Publish, Self::Read, Self::Tend];
+    const ALL: [Self; 4] = [Self::Publish, Self::Read, Self::Tend, Self::Stands];
 
     /// What does it in the library's text; as a function, it is called `umbel_…`.
     fn name(self) -> &'static str {
@@ -57,6 +62,7 @@ impl Work {
             Self::Publish => "publish",
             Self::Read => "read",
             Self::Tend => "tend",
+            Self::Stands => "stands",
         }
     }
 }
@@ -66,11 +72,11 @@ impl Library {
     /// failed, or that the server can't be used as yet.
     pub(super) async fn load(commands: &mut MultiplexedConnection) -> Result<Self, Fault> {
         let loaded = match ask(commands, redis::cmd("FCALL").arg("umbel_version").arg(0)).await? {
-            Ok(Value::Int(VERSION..)) => Ok(Self::Functions { takes_trace: true }),
-            Ok(Value::Int(OLDEST..)) => match functions(commands).await? {
+            Ok(Value::Int(version @ VERSION..)) => Ok(Self::Functions { version }),
+            Ok(Value::Int(version @ OLDEST..)) => match functions(commands).await? {
                 Err(error) if is_denied(&error) => {
-                    tracing::warn!(%error, "Redis has an older library: what is kept isn't traced");
-                    Ok(Self::Functions { takes_trace: false })
+                    tracing::warn!(version, %error, "Redis has an older library, which does less");
+                    Ok(Self::Functions { version })
                 }
                 loaded => loaded,
             },
@@ -104,7 +110,12 @@ impl Library {
 
     /// Whether a message that is published may say its trace.
     pub(super) fn takes_trace(&self) -> bool {
-        !matches!(self, Self::Functions { takes_trace: false })
+        !matches!(self, Self::Functions { version: ..TRACES })
+    }
+
+    /// Whether one call compares many topics.
+    pub(super) fn compares(&self) -> bool {
+        !matches!(self, Self::Functions { version: ..COMPARES })
     }
 
     fn unusable(fault: Fault) -> Self {
@@ -143,7 +154,7 @@ async fn functions(
 ) -> Result<Result<Library, RedisError>, Fault> {
     let mut load = redis::cmd("FUNCTION");
     let loaded = ask(commands, load.arg("LOAD").arg("REPLACE").arg(LIBRARY)).await?;
-    Ok(loaded.map(|_| Library::Functions { takes_trace: true }))
+    Ok(loaded.map(|_| Library::Functions { version: VERSION }))
 }
 
 async fn scripts(

@@ -74,6 +74,8 @@ impl LabelSet for Form {
 /// Why a topic's history is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ReadKind {
+    /// To see of many topics at once whether a message was missed.
+    Compare,
     /// To see whether a message was missed, and to get it.
     Follow,
     /// To have the whole history at hand for those that come back.
@@ -93,7 +95,7 @@ impl ReadKind {
 }
 
 impl LabelSet for ReadKind {
-    const ALL: &'static [Self] = &[Self::Follow, Self::Whole, Self::Page];
+    const ALL: &'static [Self] = &[Self::Compare, Self::Follow, Self::Whole, Self::Page];
 
     fn index(self) -> usize {
         self as usize
@@ -101,6 +103,7 @@ impl LabelSet for ReadKind {
 
     fn as_label(self) -> &'static str {
         match self {
+            Self::Compare => "compare",
             Self::Follow => "follow",
             Self::Whole => "whole",
             Self::Page => "page",
@@ -171,7 +174,7 @@ fn of_history() -> Vec<Family<BrokerMetrics>> {
         ),
         Family::counters(
             "umbel_broker_reads_total",
-            "Reads of topics' history: follow compares and repairs, whole and page serve sessions that come back.",
+            "Reads of topics' history: compare asks of many quiet topics at once whether something was missed, follow repairs it, whole and page serve sessions that come back.",
             "kind",
             |b| &b.reads,
         ),

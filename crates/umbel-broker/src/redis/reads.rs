@@ -8,8 +8,8 @@ use redis::{Pipeline, Value};
 use tokio::time::sleep;
 use umbel_protocol::{GapReason, Topic};
 
-use super::answer::{Answer, READ_MESSAGES, place};
-use super::archive::{Answered, Ask, Asked};
+use super::answer::{Answer, READ_MESSAGES, place, stands};
+use super::archive::{Answered, Ask, Asked, Comparison};
 use super::fault::Fault;
 use super::interest::Interest;
 use super::library::{self, Library, Work};
@@ -86,15 +86,19 @@ impl Reads {
             while let Some(full) = self.mailboxes.iter().find(|mailbox| mailbox.is_full()) {
                 full.room().await;
             }
-            let asks = self.interest.archive().take_asks(BATCH, LARGE_READS);
-            if asks.is_empty() {
+            let (comparisons, asks) = {
+                let mut archive = self.interest.archive();
+                (archive.take_comparisons(BATCH), archive.take_asks(BATCH, LARGE_READS))
+            };
+            if asks.is_empty() && comparisons.is_empty() {
                 asked.notified().await;
                 continue;
             }
             let done = async {
                 library.refresh(&mut commands).await?;
                 self.read(&mut commands, &mut library, asks).await?;
-                self.tend(&mut commands, &library).await
+                self.tend(&mut commands, &library).await?;
+                self.compare(&mut commands, &library, comparisons).await
             };
             if let Err(fault) = done.await {
                 return fault;
@@ -136,6 +140,43 @@ impl Reads {
                 is_new_library = true;
             }
             asks = again;
+        }
+        Ok(())
+    }
+
+    /// Has the server say where quiet topics stand. Those for which it doesn't are asked for one by one.
+    async fn compare(
+        &mut self,
+        commands: &mut MultiplexedConnection,
+        library: &Library,
+        comparisons: Vec<Comparison>,
+    ) -> Result<(), Fault> {
+        if comparisons.is_empty() {
+            return Ok(());
+        }
+        let mut pipeline = Pipeline::with_capacity(comparisons.len());
+        pipeline.ignore_errors();
+        let mut answers = Vec::new();
+        if library.compares()
+            && let Ok(call) = library.call(Work::Stands)
+        {
+            for Comparison { history, topics } in &comparisons {
+                let mut command = call.clone();
+                command.arg(topics.len());
+                for (topic, _) in topics {
+                    command.arg(format!("{}{topic}", self.prefix));
+                }
+                command.arg(history.seconds).arg(history.keep_seconds);
+                pipeline.add_command(command);
+                self.metrics.reads.of(ReadKind::Compare).add(1);
+            }
+            answers = pipeline.query_async::<Vec<Value>>(commands).await?;
+        }
+        let mut answers = answers.into_iter();
+        let mut archive = self.interest.archive();
+        for comparison in comparisons {
+            let answer = answers.next().and_then(|answer| stands(answer).ok());
+            archive.compared(comparison, answer);
         }
         Ok(())
     }

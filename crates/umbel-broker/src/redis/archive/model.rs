@@ -15,9 +15,9 @@ use umbel_protocol::{
     After, Delivery, GapReason, Message, MessageId, Payload, Position, Timestamp, Topic, envelope,
 };
 
-use super::{Archive, Ask, Asked, Fetching, Placed};
+use super::{Archive, Ask, Asked, Comparison, Fetching, Placed};
 use crate::history::{Facts, History, Lack, Read, Reader};
-use crate::redis::answer::Answer;
+use crate::redis::answer::{Answer, Stands};
 use crate::{FetchError, Parcel};
 
 const KEEP: usize = 12;
@@ -60,6 +60,10 @@ impl Server {
 
     fn stand(&self) -> Position {
         self.end.map_or(Position::empty(self.id), Position::from)
+    }
+
+    fn stands(&self) -> Stands {
+        Stands { server: self.id, now: Timestamp(0), ends: vec![Some(self.stand())] }
     }
 
     fn go_back(&mut self, by: usize) {
@@ -252,13 +256,19 @@ impl Visitor {
     }
 }
 
+/// What the server said, and to what.
+enum Replied {
+    Read(Box<(Asked, Answer)>),
+    Comparison(Comparison, Stands),
+}
+
 struct Bed {
     server: Server,
     archive: Archive,
     /// Messages on the subscribe connection.
     channel: VecDeque<MessageId>,
     /// Answers on the other.
-    answers: VecDeque<(Asked, Answer)>,
+    answers: VecDeque<Replied>,
     is_up: bool,
     last: Option<Position>,
     gaps: Vec<GapReason>,
@@ -318,28 +328,43 @@ impl Bed {
             Op::Check => self.archive.check_quiet(),
             Op::Work(most) => {
                 if self.is_up {
+                    for comparison in self.archive.take_comparisons(usize::MAX) {
+                        let stands = self.server.stands();
+                        self.answers.push_back(Replied::Comparison(comparison, stands));
+                    }
                     for asked in self.archive.take_asks(usize::MAX, 16) {
                         let answer = self.server.answer(asked.after, most);
-                        self.answers.push_back((asked, answer));
+                        self.answers.push_back(Replied::Read(Box::new((asked, answer))));
                     }
                 }
             }
             Op::Answer(count) => {
                 for _ in 0..count {
-                    let Some((asked, answer)) = self.answers.pop_front() else {
-                        break;
-                    };
-                    let answered = self.archive.answered(&asked, &answer, 0);
-                    self.take(answered.parcels);
+                    match self.answers.pop_front() {
+                        Some(Replied::Read(read)) => {
+                            let (asked, answer) = *read;
+                            let answered = self.archive.answered(&asked, &answer, 0);
+                            self.take(answered.parcels);
+                        }
+                        Some(Replied::Comparison(comparison, stands)) => {
+                            self.archive.compared(comparison, Some(stands));
+                        }
+                        None => break,
+                    }
                 }
             }
-            Op::Refuse => {
-                if let Some((asked, _)) = self.answers.pop_front() {
+            Op::Refuse => match self.answers.pop_front() {
+                Some(Replied::Read(read)) => {
+                    let (asked, _) = *read;
                     let error = crate::FetchError { passes: false, text: String::new() };
                     let answered = self.archive.refused(&asked, &error);
                     self.take(answered.parcels);
                 }
-            }
+                Some(Replied::Comparison(comparison, ..)) => {
+                    self.archive.compared(comparison, None);
+                }
+                None => {}
+            },
             Op::Come(ago) => {
                 let behind = self.published.len().checked_sub(ago + 1);
                 let last = Position(behind.map(|at| self.published[at]));
@@ -540,4 +565,44 @@ fn readers_share_what_is_read_for_them() {
     }
     let asks: Vec<_> = bed.archive.take_asks(9, 9).into_iter().map(|asked| asked.ask).collect();
     assert_eq!(asks, [Ask::Whole(topic()), Ask::Follow(topic())]);
+}
+
+#[test]
+fn what_a_quiet_topic_missed_is_found_by_a_comparison_and_read() {
+    let mut bed = Bed::new(1 << 20);
+    let work = |bed: &mut Bed| {
+        let comparisons = bed.archive.take_comparisons(9);
+        let asks = bed.archive.take_asks(9, 9);
+        (comparisons, asks)
+    };
+    bed.run(&Op::Publish);
+    bed.run(&Op::Work(9));
+    bed.run(&Op::Deliver(1));
+    bed.run(&Op::Answer(1));
+    bed.run(&Op::Check);
+    bed.run(&Op::Check);
+    let (mut comparisons, asks) = work(&mut bed);
+    assert_eq!((comparisons.len(), asks.len()), (1, 0));
+    bed.run(&Op::Check);
+    assert_eq!(work(&mut bed).0.len(), 0, "it is under way");
+    let stands = bed.server.stands();
+    bed.archive.compared(comparisons.remove(0), Some(stands));
+    assert_eq!(work(&mut bed).1.len(), 0, "nothing was missed");
+
+    bed.run(&Op::Publish);
+    bed.run(&Op::Swallow);
+    bed.run(&Op::Check);
+    bed.run(&Op::Work(9));
+    bed.run(&Op::Answer(1));
+    assert_eq!(bed.got.len(), 1, "only that something was missed is known");
+    bed.run(&Op::Work(9));
+    bed.run(&Op::Answer(1));
+    assert_eq!(bed.got.len(), 2);
+
+    // The same place at another server is no proof.
+    bed.run(&Op::Check);
+    let (mut comparisons, _) = work(&mut bed);
+    let stands = Stands { server: 2, ..bed.server.stands() };
+    bed.archive.compared(comparisons.remove(0), Some(stands));
+    assert_eq!(work(&mut bed).1.len(), 1);
 }

@@ -194,6 +194,29 @@ impl Track {
         self.follow == Follow::Check
     }
 
+    /// Whether all that came is here, as far as anybody knows, and nobody waits for the server's word: that it has
+    /// nothing else would change nothing.
+    pub(super) fn is_settled(&self) -> bool {
+        let is_intact = self.subscription == Subscription::Intact;
+        let is_complete = self.known && !self.is_behind();
+        is_complete && is_intact && self.confirming.is_empty() && self.awaited.is_empty()
+    }
+
+    /// Takes the server's word on where the topic stands, given when it stood at `compared` here. True if that is what
+    /// is known: the check is over.
+    pub(super) fn agrees(&mut self, compared: Stand, server: u32, end: Option<Position>) -> bool {
+        let stand = self.ring.stand();
+        // Where nothing was published, another server says it of an epoch of its own.
+        let is_empty = |end: Position| end.offset() == 0 && stand.offset() == 0;
+        let is_same = |end| end == compared.position || end == stand.position || is_empty(end);
+        let is_same = end.is_some_and(is_same);
+        let agrees = is_same && compared.life == stand.life && server == self.ring.server();
+        if agrees {
+            self.follow = Follow::Idle;
+        }
+        agrees
+    }
+
     /// Has the server asked what comes next; false if it is asked already.
     pub(super) fn wants_follow(&mut self) -> bool {
         std::mem::replace(&mut self.follow, Follow::Wanted) != Follow::Wanted
