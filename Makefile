@@ -103,7 +103,7 @@ bench: tools ## All scenarios and the cost bench with few rounds, in minutes; wr
 	$(CARGO) build --release --locked -p umbel -p umbel-loadtest
 	loadtest/suite.sh quick
 
-bench-full: tools ## The same with all rounds, peers that are installed, and a million sessions: an hour or so
+bench-full: tools ## The same with all rounds, peers that are installed, and a million sessions: an hour and a half
 	$(CARGO) build --release --locked -p umbel -p umbel-loadtest
 	loadtest/suite.sh full
 

@@ -2,7 +2,7 @@
 # All scenarios and the cost bench in one directory, with one report of them.
 #
 #   loadtest/suite.sh quick [DIR]    some minutes: few rounds, no million
-#   loadtest/suite.sh full [DIR]     about an hour: all rounds, peers that are installed, the million
+#   loadtest/suite.sh full [DIR]     an hour and a half: all rounds, peers that are installed, the million
 #
 # The machine should do nothing else. A scenario that misses a target is named at the end, and the exit code is 1.
 set -eu
